@@ -1,0 +1,136 @@
+"""Magnetic Tile Defects as published: MT_<type>/Imgs/<stem>.jpg with a mask <stem>.png beside it.
+
+Each tile was photographed about six times, so a random split, the published one included, puts
+the same tile into training and test.  Sorted by the number in the file name
+(`exp3_num_2074` -> 2074), a gap above 60 starts a new tile: 263 tiles, 182 of which have
+defect-free images.  Two splits, never to be mixed up in a table:
+
+`tile`       whole tiles are kept apart.  A seeded choice of the tiles with defect-free images
+             trains; the test set is every image of all other tiles.  Defect images of a training
+             tile are left out altogether: the model would know the rest of their surface.
+`differnet`  the list of 761 training images that the literature uses; it leaks.
+"""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pnilib.data.files import images_in, row, subfolders
+from pnilib.errors import PNIError
+
+__all__ = ["TILE_GAP", "is_mtd", "read_mtd", "tile_numbers"]
+
+TILE_GAP = 60
+"""A larger step between neighbouring file numbers starts a new tile."""
+
+
+def is_mtd(root: Path) -> list[str]:
+    """["mtd"].  Raises PNIError when `root` has no MT_Free folder."""
+    if not (root / "MT_Free").is_dir():
+        raise PNIError(f"{root}: has no folder MT_Free: give the folder that holds the six MT_ folders")
+    return ["mtd"]
+
+
+def tile_numbers(file_numbers: list[int]) -> list[int]:
+    """The tile, 0, 1, 2 ... in file-number order, of each image."""
+    tiles: dict[int, int] = {}
+    for previous, number in itertools.pairwise([None, *sorted(set(file_numbers))]):
+        if number is not None:
+            tiles[number] = 0 if previous is None else tiles[previous] + int(number - previous > TILE_GAP)
+    return [tiles[number] for number in file_numbers]
+
+
+def read_mtd(
+    root: Path, category: str, *, split: str = "tile", train_list: str | Path | None = None,
+    seed: int = 0, train_fraction: float = 0.8,
+) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
+    """Rows of either split, with one more column, `tile`.
+
+    train_list: text file of one training image name a line (`differnet`; default:
+    differnet_train_filenames.txt in `root`).  train_fraction: share of the tiles with
+    defect-free images that train (`tile`; at least one trains and one is tested).
+
+    Raises PNIError when an option is out of range, or the list is missing or names other images.
+    """
+    images = [
+        p for folder in subfolders(root) if folder.name.startswith("MT_") for p in images_in(folder / "Imgs")
+    ]
+    images = [p for p in images if p.suffix.lower() != ".png"]
+    tiles = tile_numbers([_file_number(p) for p in images])
+    free = [p.parts[-3] == "MT_Free" for p in images]
+    if not any(free):
+        raise PNIError(f"{root / 'MT_Free' / 'Imgs'}: holds no .jpg image: extract the whole archive")
+    if split == "differnet":
+        wanted = _differnet_names(root, train_list, {p.name for p, f in zip(images, free, strict=True) if f})
+        chosen = [f and p.name in wanted for p, f in zip(images, free, strict=True)]
+        left_out = [False] * len(images)
+        shared = len(
+            {t for t, c in zip(tiles, chosen, strict=True) if c}
+            & {t for t, c in zip(tiles, chosen, strict=True) if not c}
+        )
+        notes = [
+            f"split differnet: {shared} tiles appear in both training and test (leaks); compare with split tile"
+        ]
+    elif split == "tile":
+        training = _training_tiles(
+            sorted({t for t, f in zip(tiles, free, strict=True) if f}), seed, train_fraction
+        )
+        chosen = [f and t in training for f, t in zip(free, tiles, strict=True)]
+        left_out = [not f and t in training for f, t in zip(free, tiles, strict=True)]
+        notes = [
+            f"split tile, seed {seed}: {len(training)} of {len(set(tiles))} tiles train, none is in both; "
+            f"{sum(left_out)} defect images of training tiles left out"
+        ]
+    else:
+        raise PNIError(f"split={split!r}: unknown: choose tile or differnet")
+    rows = []
+    for path, tile, is_free, trains, skip in zip(images, tiles, free, chosen, left_out, strict=True):
+        if skip:
+            continue
+        mask = path.with_suffix(".png")
+        kind = "good" if is_free else path.parts[-3].removeprefix("MT_").lower()
+        entry = row(
+            path,
+            "train" if trains else "test",
+            int(not is_free),
+            kind,
+            category,
+            mask if mask.is_file() else None,
+        )
+        rows.append(entry | {"tile": tile})
+    rows.sort(key=lambda r: r["split"] == "test")  # stable: names stay sorted
+    return rows, notes
+
+
+def _file_number(path: Path) -> int:
+    found = re.fullmatch(r"exp\d+_num_(\d+)", path.stem)
+    if found is None:
+        raise PNIError(f"{path}: is not named exp<N>_num_<N>.jpg: move files of your own elsewhere")
+    return int(found.group(1))
+
+
+def _training_tiles(tiles: list[int], seed: int, fraction: float) -> set[int]:
+    if not 0 < fraction < 1:
+        raise PNIError(f"train_fraction={fraction}: must lie between 0 and 1, for instance 0.8")
+    if len(tiles) < 2:
+        raise PNIError(f"split tile: only {len(tiles)} tile has defect-free images: two are needed")
+    n_train = min(max(round(fraction * len(tiles)), 1), len(tiles) - 1)
+    return {tiles[i] for i in np.random.default_rng(seed).permutation(len(tiles))[:n_train]}
+
+
+def _differnet_names(root: Path, train_list: str | Path | None, known: set[str]) -> set[str]:
+    path = root / "differnet_train_filenames.txt" if train_list is None else Path(train_list).expanduser()
+    if not path.is_file():
+        raise PNIError(
+            f"{path}: does not exist: give train_list= the list of marco-rudolph/differnet, or use split=tile"
+        )
+    names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    strange = sorted(names - known)
+    if strange or not names:
+        raise PNIError(
+            f"{path}: names {strange[0] if strange else 'no image'}, which is no image of MT_Free: check it"
+        )
+    return names
