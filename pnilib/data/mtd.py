@@ -55,54 +55,41 @@ def read_mtd(
 
     Raises PNIError when an option is out of range, or the list is missing or names other images.
     """
-    images = [
-        p for folder in subfolders(root) if folder.name.startswith("MT_") for p in images_in(folder / "Imgs")
-    ]
+    images = [p for f in subfolders(root) if f.name.startswith("MT_") for p in images_in(f / "Imgs")]
     images = [p for p in images if p.suffix.lower() != ".png"]
     tiles = tile_numbers([_file_number(p) for p in images])
-    free = [p.parts[-3] == "MT_Free" for p in images]
-    if not any(free):
+    free = {p: t for p, t in zip(images, tiles, strict=True) if p.parent.parent.name == "MT_Free"}
+    if not free:
         raise PNIError(f"{root / 'MT_Free' / 'Imgs'}: holds no .jpg image: extract the whole archive")
+    left_out = set[Path]()
     if split == "differnet":
-        wanted = _differnet_names(root, train_list, {p.name for p, f in zip(images, free, strict=True) if f})
-        chosen = [f and p.name in wanted for p, f in zip(images, free, strict=True)]
-        left_out = [False] * len(images)
-        shared = len(
-            {t for t, c in zip(tiles, chosen, strict=True) if c}
-            & {t for t, c in zip(tiles, chosen, strict=True) if not c}
-        )
-        notes = [
-            f"split differnet: {shared} tiles appear in both training and test (leaks); compare with split tile"
-        ]
+        names = _differnet_names(root, train_list, {p.name for p in free})
+        training = {p for p in free if p.name in names}
+        both = {free[p] for p in training} & {
+            t for p, t in zip(images, tiles, strict=True) if p not in training
+        }
+        note = f"split differnet leaks: {len(both)} tiles are in training and test; compare with split tile"
     elif split == "tile":
-        training = _training_tiles(
-            sorted({t for t, f in zip(tiles, free, strict=True) if f}), seed, train_fraction
+        chosen = _training_tiles(sorted(set(free.values())), seed, train_fraction)
+        training = {p for p, t in free.items() if t in chosen}
+        left_out = {p for p, t in zip(images, tiles, strict=True) if t in chosen} - training
+        note = (
+            f"split tile, seed {seed}: {len(chosen)} of {len(set(tiles))} tiles train, none is in both; "
+            f"{len(left_out)} defect images of training tiles left out"
         )
-        chosen = [f and t in training for f, t in zip(free, tiles, strict=True)]
-        left_out = [not f and t in training for f, t in zip(free, tiles, strict=True)]
-        notes = [
-            f"split tile, seed {seed}: {len(training)} of {len(set(tiles))} tiles train, none is in both; "
-            f"{sum(left_out)} defect images of training tiles left out"
-        ]
     else:
         raise PNIError(f"split={split!r}: unknown: choose tile or differnet")
     rows = []
-    for path, tile, is_free, trains, skip in zip(images, tiles, free, chosen, left_out, strict=True):
-        if skip:
+    for path, tile in zip(images, tiles, strict=True):
+        if path in left_out:
             continue
         mask = path.with_suffix(".png")
-        kind = "good" if is_free else path.parts[-3].removeprefix("MT_").lower()
-        entry = row(
-            path,
-            "train" if trains else "test",
-            int(not is_free),
-            kind,
-            category,
-            mask if mask.is_file() else None,
-        )
-        rows.append(entry | {"tile": tile})
+        kind = "good" if path in free else path.parent.parent.name.removeprefix("MT_").lower()
+        which = "train" if path in training else "test"
+        sample = row(path, which, int(path not in free), kind, category, mask if mask.is_file() else None)
+        rows.append(sample | {"tile": tile})
     rows.sort(key=lambda r: r["split"] == "test")  # stable: names stay sorted
-    return rows, notes
+    return rows, [note]
 
 
 def _file_number(path: Path) -> int:
