@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from pnilib.errors import PNIError
 from pnilib.images import Geometry
@@ -50,9 +50,7 @@ def _param(
     high: float | None = None,
     odd: bool = False,
 ) -> Any:
-    meta = dict(
-        doc=doc, stage=stage, source=source, choices=choices, low=low, high=high, odd=odd
-    )
+    meta = dict(doc=doc, stage=stage, source=source, choices=choices, low=low, high=high, odd=odd)
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -67,65 +65,118 @@ class PNIConfig:
     image_resize: int = _param(512, "px, side after resizing", "features", "sec. 4.1", low=8, high=4096)
     image_crop: int = _param(480, "px, side of the centre crop", "features", "sec. 4.1", low=8, high=4096)
     resize: str = _param(
-        "square", "resize to a square, or the shorter edge (B20, released)", "features", "sec. 4.1",
+        "square",
+        "resize to a square, or the shorter edge (B20, released)",
+        "features",
+        "sec. 4.1",
         choices=("square", "short"),
     )
     backbone: str = _param(
-        "wide_resnet101_2", "feature extractor; `scattering` needs no weights", "features", "sec. 4.1",
+        "wide_resnet101_2",
+        "feature extractor; `scattering` needs no weights",
+        "features",
+        "sec. 4.1",
         choices=(
-            "wide_resnet101_2", "wide_resnet50_2", "resnext101_32x8d", "densenet201",
-            "resnet18", "resnet50", "scattering",
+            "wide_resnet101_2",
+            "wide_resnet50_2",
+            "resnext101_32x8d",
+            "densenet201",
+            "resnet18",
+            "resnet50",
+            "scattering",
         ),
     )
     weights: str = _param(
-        "imagenet", "`imagenet` (torchvision's download), `random`, or a file", "features", "sec. 4.1",
+        "imagenet",
+        "`imagenet` (torchvision's download), `random`, or a file",
+        "features",
+        "sec. 4.1",
     )
     agg_patch: int = _param(
-        5, "cells, width of the averaged patch (B3); 1 = none", "features", "silent: released 5",
-        low=1, high=15, odd=True,
+        5,
+        "cells, width of the averaged patch (B3); 1 = none",
+        "features",
+        "silent: released 5",
+        low=1,
+        high=15,
+        odd=True,
     )
     dim: int = _param(
-        1024, "d, embedding dimension; ignored by `scattering` unless half_whiten", "features",
-        "silent: released 1024", low=2, high=8192,
+        1024,
+        "d, embedding dimension; ignored by `scattering` unless half_whiten",
+        "features",
+        "silent: released 1024",
+        low=2,
+        high=8192,
     )
     feature_norm: str = _param(
-        "none", "standardisation fitted on training features", "features", "not in the paper",
+        "none",
+        "standardisation fitted on training features",
+        "features",
+        "not in the paper",
         choices=("none", "channel", "half_whiten"),
     )
     border: str = _param(
-        "keep", "`replicate`: the outer `border_cells` neither fit nor score, the map repeats "
-        "the inner ones - for every setting (B11-B14)", "coreset", "silent: keep; released replicate",
+        "keep",
+        "`replicate`: the outer `border_cells` neither fit nor score, the map repeats "
+        "the inner ones - for every setting (B11-B14)",
+        "coreset",
+        "silent: keep; released replicate",
         choices=("keep", "replicate"),
     )
     border_cells: int = _param(2, "cells, width of that border", "coreset", "released 2", low=1, high=16)
 
     # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
-    emb_ratio: float = _param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
+    emb_ratio: float = _param(
+        0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0
+    )
     dist_size: int = _param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
     coreset_proj: str = _param(
-        "none", "projection before greedy k-center (B17)", "coreset", "silent: released sparse",
+        "none",
+        "projection before greedy k-center (B17)",
+        "coreset",
+        "silent: released sparse",
         choices=("none", "sparse", "dense128"),
     )
     coreset_start: str = _param(
-        "kept", "is the random start point in the coreset? (B17)", "coreset", "silent: released dropped",
+        "kept",
+        "is the random start point in the coreset? (B17)",
+        "coreset",
+        "silent: released dropped",
         choices=("kept", "dropped"),
     )
 
     # -- position distribution (paper Algorithm 1) -------------------------------------------
-    patch: int = _param(9, "p, cells, neighborhood width of eq. (7) and Algorithm 1", "coreset", "sec. 4.1",
-                        low=1, high=31, odd=True)
+    patch: int = _param(
+        9,
+        "p, cells, neighborhood width of eq. (7) and Algorithm 1",
+        "coreset",
+        "sec. 4.1",
+        low=1,
+        high=31,
+        odd=True,
+    )
     pos_bins: str = _param(
-        "dist", "histogram over C_dist (Algorithm 1) or C_emb (B4, released)", "position", "Algorithm 1",
+        "dist",
+        "histogram over C_dist (Algorithm 1) or C_emb (B4, released)",
+        "position",
+        "Algorithm 1",
         choices=("dist", "emb"),
     )
 
     # -- neighborhood distribution (paper sec. 3.2, eq. 7) -----------------------------------
     nb_centre: str = _param(
-        "excluded", "`leaked`: the centre stays, its right neighbor goes (B1, released)", "neighborhood",
-        "eq. (7)", choices=("excluded", "leaked"),
+        "excluded",
+        "`leaked`: the centre stays, its right neighbor goes (B1, released)",
+        "neighborhood",
+        "eq. (7)",
+        choices=("excluded", "leaked"),
     )
     nb_pad: str = _param(
-        "zero", "neighbors outside the map (B15)", "neighborhood", "silent: zero",
+        "zero",
+        "neighbors outside the map (B15)",
+        "neighborhood",
+        "silent: zero",
         choices=("zero", "replicate"),
     )
     mlp_layers: int = _param(10, "N_MLP, fully connected layers", "neighborhood", "sec. 4.1", low=1, high=50)
@@ -136,59 +187,114 @@ class PNIConfig:
     mlp_epochs: int = _param(15, "epochs", "neighborhood", "sec. 4.1", low=1, high=1000)
     mlp_batch: int = _param(2048, "patches a step", "neighborhood", "sec. 4.1", low=2, high=1_000_000)
     mlp_lr: float = _param(1e-3, "Adam learning rate", "neighborhood", "sec. 4.1", low=1e-8, high=1.0)
-    mlp_lr_step: int = _param(5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000)
-    mlp_lr_gamma: float = _param(0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0)
-    mlp_select: str = _param(
-        "last", "keep the last epoch, or the best on `mlp_val_fraction` of the patches (B16)", "neighborhood",
-        "not in the paper; released best", choices=("last", "best"),
+    mlp_lr_step: int = _param(
+        5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000
     )
-    mlp_val_fraction: float = _param(0.1, "held-out share when mlp_select=best", "neighborhood", "released 0.1",
-                                     low=0.001, high=0.5)
-    precision: str = _param("fp32", "arithmetic of the MLP's training", "neighborhood", "silent",
-                            choices=("fp32", "bf16"))
+    mlp_lr_gamma: float = _param(
+        0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0
+    )
+    mlp_select: str = _param(
+        "last",
+        "keep the last epoch, or the best on `mlp_val_fraction` of the patches (B16)",
+        "neighborhood",
+        "not in the paper; released best",
+        choices=("last", "best"),
+    )
+    mlp_val_fraction: float = _param(
+        0.1, "held-out share when mlp_select=best", "neighborhood", "released 0.1", low=0.001, high=0.5
+    )
+    precision: str = _param(
+        "fp32", "arithmetic of the MLP's training", "neighborhood", "silent", choices=("fp32", "bf16")
+    )
 
     # -- scoring (paper eqs. 2-8) --------------------------------------------------------------
-    setting: str = _param("E", "which gates: " + "; ".join(f"{k} = {v}" for k, v in SETTINGS.items()),
-                          "scoring", "Table S7", choices=tuple(SETTINGS))
-    combine: str = _param(
-        "prob", "`prob` eq. (6); `score` the mean of two gated scores (B5, released); "
-        "`product` p_nb p_pos / p(c) (ours)", "scoring", "eq. (6)", choices=("prob", "score", "product"),
+    setting: str = _param(
+        "E",
+        "which gates: " + "; ".join(f"{k} = {v}" for k, v in SETTINGS.items()),
+        "scoring",
+        "Table S7",
+        choices=tuple(SETTINGS),
     )
-    temperature: float = _param(2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0)
-    tau: str = _param("emb", "gate threshold 1/(2|C_emb|), or 1/(2|C_dist|) (B9)", "scoring", "sec. 3.1",
-                      choices=("emb", "dist"))
-    nb_gate: str = _param("exact", "`rank`: the released rank transfer (B6)", "scoring", "eq. (4)",
-                          choices=("exact", "rank"))
-    gate_chunk: int = _param(1, "8: only the first 1/8 of the ranks is searched, else the farthest "
-                             "vector counts (B7, B8, released)", "scoring", "eq. (4)", choices=(1, 8))
-    lambda_: float = _param(1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6)
+    combine: str = _param(
+        "prob",
+        "`prob` eq. (6); `score` the mean of two gated scores (B5, released); "
+        "`product` p_nb p_pos / p(c) (ours)",
+        "scoring",
+        "eq. (6)",
+        choices=("prob", "score", "product"),
+    )
+    temperature: float = _param(
+        2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0
+    )
+    tau: str = _param(
+        "emb",
+        "gate threshold 1/(2|C_emb|), or 1/(2|C_dist|) (B9)",
+        "scoring",
+        "sec. 3.1",
+        choices=("emb", "dist"),
+    )
+    nb_gate: str = _param(
+        "exact", "`rank`: the released rank transfer (B6)", "scoring", "eq. (4)", choices=("exact", "rank")
+    )
+    gate_chunk: int = _param(
+        1,
+        "8: only the first 1/8 of the ranks is searched, else the farthest vector counts (B7, B8, released)",
+        "scoring",
+        "eq. (4)",
+        choices=(1, 8),
+    )
+    lambda_: float = _param(
+        1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6
+    )
     likelihood: str = _param(
-        "exp", "`exp`: eq. (8); `density`: lambda exp(-lambda d), adds -log(lambda) to every score "
-        "(B10, released with lambda 0.99)", "scoring", "eq. (8)", choices=("exp", "density"),
+        "exp",
+        "`exp`: eq. (8); `density`: lambda exp(-lambda d), adds -log(lambda) to every score "
+        "(B10, released with lambda 0.99)",
+        "scoring",
+        "eq. (8)",
+        choices=("exp", "density"),
     )
     baseline: str = _param(
-        "A", "what setting A computes: the paper's distance, or `patchcore`: the mean squared distance to "
-        "`baseline_neighbors` vectors (B24)", "scoring", "S4", choices=("A", "patchcore"),
+        "A",
+        "what setting A computes: the paper's distance, or `patchcore`: the mean squared distance to "
+        "`baseline_neighbors` vectors (B24)",
+        "scoring",
+        "S4",
+        choices=("A", "patchcore"),
     )
-    baseline_neighbors: int = _param(1, "nearest neighbors averaged by baseline=patchcore", "scoring", "PatchCore 1",
-                                     low=1, high=64)
+    baseline_neighbors: int = _param(
+        1, "nearest neighbors averaged by baseline=patchcore", "scoring", "PatchCore 1", low=1, high=64
+    )
 
     # -- maps and image scores (paper sec. 3.1) ------------------------------------------------
-    sigma: float = _param(8.0, "px, standard deviation of the Gaussian; 0 = none (B22)", "maps", "sec. 3.1",
-                          low=0.0, high=200.0)
+    sigma: float = _param(
+        8.0, "px, standard deviation of the Gaussian; 0 = none (B22)", "maps", "sec. 3.1", low=0.0, high=200.0
+    )
     image_score: str = _param(
-        "max", "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or "
-        "PatchCore's reweighted one (B23)", "maps", "silent: max",
+        "max",
+        "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or "
+        "PatchCore's reweighted one (B23)",
+        "maps",
+        "silent: max",
         choices=("max", "raw_max", "top1", "reweight"),
     )
-    reweight_neighbors: int = _param(3, "coreset neighbors of image_score=reweight", "maps", "released 3",
-                                     low=2, high=64)
-    ens_norm: str = _param(
-        "minmax_train", "ensemble scaling: from training maps, or from the test set (B25, released: transductive)",
-        "maps", "silent: honest default", choices=("minmax_train", "minmax_test"),
+    reweight_neighbors: int = _param(
+        3, "coreset neighbors of image_score=reweight", "maps", "released 3", low=2, high=64
     )
-    mask_resize: str = _param("nearest", "ground truth: nearest, or bilinear and floor (B21, released)", "maps",
-                              "silent: nearest", choices=("nearest", "floor"))
+    ens_norm: str = _param(
+        "minmax_train",
+        "ensemble scaling: from training maps, or from the test set (B25, released: transductive)",
+        "maps",
+        "silent: honest default",
+        choices=("minmax_train", "minmax_test"),
+    )
+    mask_resize: str = _param(
+        "nearest",
+        "ground truth: nearest, or bilinear and floor (B21, released)",
+        "maps",
+        "silent: nearest",
+        choices=("nearest", "floor"),
+    )
     seed: int = _param(0, "of every random choice", "features", "B29", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
@@ -210,20 +316,24 @@ class PNIConfig:
         """One row a field: name, default, meaning, allowed values, stage, source."""
         return [
             dict(
-                name=f.name, default=f.default, meaning=f.metadata["doc"], allowed=_allowed(f),
-                stage=f.metadata["stage"], source=f.metadata["source"],
+                name=f.name,
+                default=f.default,
+                meaning=f.metadata["doc"],
+                allowed=_allowed(f),
+                stage=f.metadata["stage"],
+                source=f.metadata["source"],
             )
             for f in dataclasses.fields(cls)
         ]
 
     @classmethod
-    def profile(cls, name: str) -> Self:
+    def profile(cls, name: str) -> "PNIConfig":
         """A named profile: one of PROFILES."""
         if name not in PROFILES:
             raise PNIError(f"profile {name!r} is unknown: choose one of {', '.join(PROFILES)}")
         return cls(**PROFILES[name])
 
-    def replace(self, **overrides: Any) -> Self:
+    def replace(self, **overrides: Any) -> "PNIConfig":
         """A copy with some fields changed; an unknown name is refused with the nearest one."""
         for name in overrides:
             _known(name)
@@ -234,7 +344,7 @@ class PNIConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "PNIConfig":
         """Inverse of `to_dict`; unknown names are refused."""
         for name in values:
             _known(name)
@@ -285,7 +395,7 @@ def _known(name: str) -> None:
         raise PNIError(f"there is no setting {name!r}: {hint}")
 
 
-def _allowed(field: dataclasses.Field[Any]) -> str:
+def _allowed(field: Any) -> str:
     meta = field.metadata
     if meta["choices"]:
         return " | ".join(str(c) for c in meta["choices"])
@@ -294,7 +404,7 @@ def _allowed(field: dataclasses.Field[Any]) -> str:
     return f"{meta['low']:g} ... {meta['high']:g}" + (", odd" if meta["odd"] else "")
 
 
-def _validated(field: dataclasses.Field[Any], value: Any) -> Any:
+def _validated(field: Any, value: Any) -> Any:
     meta, name = field.metadata, field.name
     if field.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -312,26 +422,65 @@ def _validated(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 _EMBEDDED: dict[str, Any] = dict(
-    backbone="scattering", feature_norm="half_whiten", dim=128, agg_patch=1, image_resize=256, image_crop=256,
-    patch=5, dist_size=1024, mlp_layers=4, mlp_width=512, mlp_epochs=6, mlp_lr_step=2,
+    backbone="scattering",
+    feature_norm="half_whiten",
+    dim=128,
+    agg_patch=1,
+    image_resize=256,
+    image_crop=256,
+    patch=5,
+    dist_size=1024,
+    mlp_layers=4,
+    mlp_width=512,
+    mlp_epochs=6,
+    mlp_lr_step=2,
 )
 _DEMO = _EMBEDDED | dict(
-    image_resize=192, image_crop=192, dim=64, emb_ratio=0.05, dist_size=256,
-    mlp_layers=3, mlp_width=256, mlp_batch=512, sigma=6.0,
+    image_resize=192,
+    image_crop=192,
+    dim=64,
+    emb_ratio=0.05,
+    dist_size=256,
+    mlp_layers=3,
+    mlp_width=256,
+    mlp_batch=512,
+    sigma=6.0,
 )
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
     "released": dict(
-        resize="short", border="replicate", coreset_proj="sparse", coreset_start="dropped", pos_bins="emb",
-        nb_centre="leaked", mlp_dropout=0.5, mlp_select="best", combine="score", nb_gate="rank", gate_chunk=8,
-        lambda_=0.99, likelihood="density", ens_norm="minmax_test", mask_resize="floor", seed=23,
+        resize="short",
+        border="replicate",
+        coreset_proj="sparse",
+        coreset_start="dropped",
+        pos_bins="emb",
+        nb_centre="leaked",
+        mlp_dropout=0.5,
+        mlp_select="best",
+        combine="score",
+        nb_gate="rank",
+        gate_chunk=8,
+        lambda_=0.99,
+        likelihood="density",
+        ens_norm="minmax_test",
+        mask_resize="floor",
+        seed=23,
     ),
     "embedded": _EMBEDDED,
     "demo": _DEMO,
-    "smoke": _DEMO | dict(
-        image_resize=96, image_crop=96, dim=32, emb_ratio=0.02, dist_size=32,
-        patch=3, mlp_layers=2, mlp_width=64, mlp_epochs=2, sigma=3.0,
+    "smoke": _DEMO
+    | dict(
+        image_resize=96,
+        image_crop=96,
+        dim=32,
+        emb_ratio=0.02,
+        dist_size=32,
+        patch=3,
+        mlp_layers=2,
+        mlp_width=64,
+        mlp_epochs=2,
+        sigma=3.0,
     ),
 }
 """`paper`; `released` = the authors' code as it really behaves; `embedded` = real images, no weights;
