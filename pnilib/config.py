@@ -152,7 +152,7 @@ class PNIConfig:
         "p, cells, neighborhood width of eq. (7) and Algorithm 1",
         "coreset",
         "sec. 4.1",
-        low=1,
+        low=3,
         high=31,
         odd=True,
     )

@@ -1,0 +1,225 @@
+r"""Neighborhood distribution p(c_dist | N_p(x)): which coreset entry the neighbors let one expect.
+
+N_p(x) = { Phi_i(m, n) | |m - h| <= p/2, |n - w| <= p/2, (m, n) != (h, w) }                    (7)
+
+"The MLP takes an input of a 1-dimensional vector obtained by concatenating all features in N_p(x) and has N_MLP
+sequential layers with c_MLP channels.  Batch normalization and ReLU activation functions are used between
+layers."  Target: the index of the C_dist vector closest to the centre; loss: cross-entropy; at
+inference the logits are divided by T = 2 (sec. 3.2).  Training: Adam, lr 1e-3, 15 epochs, batch 2,048, decay 0.1
+every 5 epochs (sec. 4.1).
+
+Batches are gathered from the feature maps as they are needed; the array of all neighborhoods
+(N * cells * (p^2 - 1) * d numbers) never exists.  Switches: B1 centre, B2 dropout, B14 cells, B15 padding, B16 selection.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.config import PNIConfig
+from pnilib.errors import PNIError
+
+__all__ = ["NeighborhoodMLP", "TrainedMLP", "gather_neighbors", "log_probability", "taps", "train_neighborhood"]
+
+
+def taps(patch: int, centre: str) -> list[tuple[int, int]]:
+    """Offsets (row, column) of the p^2 - 1 neighbors, row-major.
+
+    `excluded`: all but (0, 0), eq. (7).  `leaked`: the released indexing drops element 41 of 81, which
+    is the right-hand neighbor (0, 1), and keeps the centre (B1).
+    """
+    reach = patch // 2
+    dropped = (0, 0) if centre == "excluded" else (0, 1)
+    offsets = [(h, w) for h in range(-reach, reach + 1) for w in range(-reach, reach + 1)]
+    return [offset for offset in offsets if offset != dropped]
+
+
+def gather_neighbors(
+    features: Float32[Tensor, "n gh gw d"], cells: Int64[Tensor, " b"], config: PNIConfig
+) -> Float32[Tensor, "b inputs"]:
+    """Concatenated neighborhoods of some cells, (b, (p^2 - 1) d).
+
+    `cells` indexes the flattened (n, gh, gw).  Outside the map: zeros, or the edge repeated (B15).
+    """
+    n, gh, gw, d = features.shape
+    offsets = torch.tensor(taps(config.patch, config.nb_centre), device=cells.device)
+    row = (cells // gw % gh)[:, None] + offsets[:, 0]
+    column = (cells % gw)[:, None] + offsets[:, 1]
+    inside = (row >= 0) & (row < gh) & (column >= 0) & (column < gw)
+    at = (cells // (gh * gw))[:, None] * (gh * gw) + row.clamp(0, gh - 1) * gw + column.clamp(0, gw - 1)
+    rows = features.view(-1, d).index_select(0, at.flatten().to(features.device)).view(len(cells), -1, d)
+    if config.nb_pad == "zero":
+        rows = rows * inside.to(rows.device)[:, :, None]
+    return rows.flatten(1)
+
+
+class NeighborhoodMLP(nn.Module):
+    """N_MLP fully connected layers; between them batch normalization, ReLU (and dropout, if any)."""
+
+    def __init__(self, d: int, n_dist: int, config: PNIConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        width = (config.patch**2 - 1) * d
+        for _ in range(config.mlp_layers - 1):
+            layers += [nn.Linear(width, config.mlp_width), nn.BatchNorm1d(config.mlp_width), nn.ReLU()]
+            if config.mlp_dropout > 0:
+                layers.append(nn.Dropout(config.mlp_dropout))
+            width = config.mlp_width
+        layers.append(nn.Linear(width, n_dist))
+        self.first, self.rest = layers[0], nn.Sequential(*layers[1:])
+
+    def forward(self, neighbors: Float[Tensor, "n features"]) -> Float[Tensor, "n n_dist"]:
+        """Logits of p(c_dist | N_p(x)) before the temperature."""
+        logits: Tensor = self.rest(self.first(neighbors))
+        return logits
+
+    def logits_map(self, features: Float[Tensor, "b gh gw d"]) -> Float[Tensor, "b gh gw n_dist"]:
+        """Logits at every cell of whole feature maps.
+
+        The first layer is one matrix product a tap, added up over the shifted map: no neighborhood is ever
+        written out.  Equal to `forward(gather_neighbors(...))` up to rounding.
+        """
+        b, gh, gw, d = features.shape
+        reach = self.config.patch // 2
+        offsets = taps(self.config.patch, self.config.nb_centre)
+        mode = "constant" if self.config.nb_pad == "zero" else "replicate"
+        padded = F.pad(features.movedim(3, 1), (reach,) * 4, mode=mode).movedim(1, 3)
+        weight = self.first.weight.view(-1, len(offsets), d)
+        hidden = self.first.bias.repeat(b * gh * gw, 1)
+        for k, (h, w) in enumerate(offsets):
+            window = padded[:, h + reach : h + reach + gh, w + reach : w + reach + gw]
+            hidden.addmm_(window.reshape(-1, d), weight[:, k].T)
+        return self.rest(hidden).view(b, gh, gw, -1)
+
+
+def log_probability(
+    logits: Float32[Tensor, "*cells n_dist"], temperature: float
+) -> Float32[Tensor, "*cells n_dist"]:
+    """log p(c_dist | N_p(x)), nats: log softmax(logits / T); T = 2 in the paper (sec. 3.2)."""
+    return (logits / temperature).log_softmax(-1)
+
+
+@dataclass(frozen=True)
+class TrainedMLP:
+    """The network to use, and one row an epoch: epoch, loss (nats), lr, val_loss where patches are held out."""
+
+    mlp: NeighborhoodMLP
+    history: list[dict[str, float]]
+
+
+def train_neighborhood(
+    features: Float32[Tensor, "n gh gw d"],
+    target_idx: Int64[Tensor, "n gh gw"],
+    n_dist: int,
+    config: PNIConfig,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: bool = False,
+) -> TrainedMLP:
+    """Fit the MLP: cross-entropy between its output and the nearest C_dist entry of each centre.
+
+    `features` may stay on the CPU (or in a memory-mapped file) while the network is on `device`.
+    `checkpoint`: a folder rewritten after each epoch; the same call resumes from it and ends in the same bytes.
+    Raises PNIError when the loss stops being finite; the last epoch's checkpoint is kept.
+    """
+    n, gh, gw, d = features.shape
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        mlp = NeighborhoodMLP(d, n_dist, config).to(device)
+    adam = torch.optim.Adam(mlp.parameters(), lr=config.mlp_lr)
+    cells = torch.arange(n * gh * gw).view(n, gh, gw)
+    if config.border == "replicate":
+        b = config.border_cells
+        cells = cells[:, b:-b, b:-b]
+    cells = cells.flatten()[torch.randperm(cells.numel(), generator=_generator(config, -1))]
+    n_val = int(config.mlp_val_fraction * len(cells)) if config.mlp_select == "best" else 0
+    held_out, cells = cells[:n_val], cells[n_val:].sort().values
+    if len(cells) < 2:
+        raise PNIError("the neighborhood MLP needs at least 2 training patches: add images")
+    target = target_idx.flatten()
+    history: list[dict[str, float]] = []
+    best = mlp.state_dict()
+    if checkpoint is not None and checkpoint.exists():
+        history, best = _load_checkpoint(checkpoint, mlp, adam)
+
+    def loss_of(batch: Tensor) -> Tensor:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = mlp(gather_neighbors(features, batch, config).to(device))
+        return F.cross_entropy(logits.float(), target[batch].to(device))
+
+    steps = [len(part) > 1 for part in cells.split(config.mlp_batch)].count(True)
+    bar = tqdm(total=steps * config.mlp_epochs, initial=steps * len(history), desc="neighborhood MLP",
+               unit="step", disable=not progress)  # fmt: skip
+    for epoch in range(len(history), config.mlp_epochs):
+        lr = config.mlp_lr * config.mlp_lr_gamma ** (epoch // config.mlp_lr_step)
+        for group in adam.param_groups:
+            group["lr"] = lr
+        mlp.train()
+        total, seen = 0.0, 0
+        generator = _generator(config, epoch)
+        with torch.random.fork_rng():  # dropout
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            for batch in cells[torch.randperm(len(cells), generator=generator)].split(config.mlp_batch):
+                if len(batch) < 2:  # batch normalization has no variance of one patch
+                    continue
+                loss = loss_of(batch)
+                adam.zero_grad(set_to_none=True)
+                loss.backward()
+                adam.step()
+                total, seen = total + float(loss.detach()) * len(batch), seen + len(batch)
+                bar.update()
+                bar.set_postfix(epoch=epoch + 1, loss=f"{total / seen:.3f}", lr=f"{lr:.0e}")
+        row = {"epoch": epoch + 1, "loss": total / seen, "lr": lr}
+        if not math.isfinite(row["loss"]):
+            raise PNIError(f"the neighborhood MLP's loss is {row['loss']} in epoch {epoch + 1}: lower mlp_lr")
+        mlp.eval()
+        if n_val:
+            with torch.no_grad():
+                losses = [float(loss_of(part)) * len(part) for part in held_out.split(config.mlp_batch)]
+            row["val_loss"] = sum(losses) / n_val
+        history.append(row)
+        score = "val_loss" if n_val else "epoch"
+        if not n_val or row[score] <= min(past[score] for past in history):
+            best = {name: value.clone() for name, value in mlp.state_dict().items()}
+        if checkpoint is not None:
+            _save_checkpoint(checkpoint, mlp, adam, history, best)
+    bar.close()
+    mlp.load_state_dict(best)
+    return TrainedMLP(mlp.eval(), history)
+
+
+def _generator(config: PNIConfig, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(config.seed * 10_007 + epoch + 1)
+
+
+def _save_checkpoint(
+    folder: Path, mlp: NeighborhoodMLP, adam: torch.optim.Adam, history: list[dict[str, float]], best: dict[str, Tensor]
+) -> None:
+    moments = {
+        f"{i}.{name}": torch.as_tensor(value)
+        for i, state in adam.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    write_artefact(folder, {"mlp": mlp.state_dict(), "adam": moments, "best": best}, {"history": history})
+
+
+def _load_checkpoint(
+    folder: Path, mlp: NeighborhoodMLP, adam: torch.optim.Adam
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    tensors, meta = read_artefact(folder)
+    mlp.load_state_dict(tensors["mlp"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors["adam"].items():
+        i, key = name.split(".")
+        state.setdefault(int(i), {})[key] = value
+    adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+    return meta["history"], tensors["best"]
