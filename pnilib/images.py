@@ -34,8 +34,8 @@ from pnilib.errors import PNIError
 __all__ = ["Geometry", "image_size", "mask_array", "open_image", "read_image", "read_mask"]
 
 _DEEP_GREY = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
-_MAX_PIXELS = 200_000_000
-"""A larger image is refused: it is a mistake or an attack (a decompression bomb)."""
+_MAX_PIXELS = 89_000_000
+"""A larger image is refused: a mistake or a decompression bomb.  Pillow's own warning starts just above."""
 
 
 @dataclass(frozen=True)

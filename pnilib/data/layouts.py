@@ -46,9 +46,9 @@ def read_btad(root: Path, category: str, *, btad03_half: bool = False) -> Rows:
     if not (btad03_half and category == "03"):
         return rows, []
     train = [r for r in rows if r["split"] == "train"]
-    dropped = train[len(train) // 2 :]
+    dropped = {r["image_path"] for r in train[len(train) // 2 :]}
     note = f"btad03_half: {len(dropped)} of {len(train)} training images left out, as the released code does"
-    return [r for r in rows if r not in dropped], [note]
+    return [r for r in rows if r["image_path"] not in dropped], [note]
 
 
 def _folders(base: Path, category: str, good: str) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _folders(base: Path, category: str, good: str) -> list[dict[str, Any]]:
     test = []
     for folder in subfolders(base / "test"):
         label = int(folder.name not in _GOOD)
-        masks = _masks_by_stem(base / "ground_truth" / folder.name) if label else {}
+        masks = _masks_by_stem(base / "ground_truth" / folder.name)
         for path in images_in(folder):
             test.append(row(path, "test", label, folder.name, category, masks.get(path.stem)))
     if not test:
@@ -164,7 +164,7 @@ class Layout:
 
     def locate(self, root: Path) -> Path:
         """`root`, or the archive's own folder within it."""
-        return next((root / name for name in self.inner if (root / name).is_dir()), root)
+        return next((p for name in self.inner for p in sorted(root.glob(name)) if p.is_dir()), root)
 
 
 LAYOUTS = {
@@ -172,6 +172,6 @@ LAYOUTS = {
     "demo": Layout(_folder_categories, read_mvtec),
     "btad": Layout(_folder_categories, read_btad, ("BTech_Dataset_transformed",)),
     "visa": Layout(lambda root: sorted({line["object"] for line in _visa_lines(root)}), read_visa, ("VisA",)),
-    "mtd": Layout(is_mtd, read_mtd, ("Magnetic-tile-defect-datasets.-master",)),
+    "mtd": Layout(is_mtd, read_mtd, ("Magnetic-tile-defect-datasets.-*",)),
     "folder": Layout(lambda root: [root.resolve().name or "folder"], read_folder),
 }
