@@ -305,6 +305,8 @@ class PNIConfig:
                 f"image_crop={self.image_crop} is larger than image_resize={self.image_resize}: "
                 "choose a crop that fits"
             )
+        if self.nb_gate == "rank" and self.setting == "E" and self.combine != "score":
+            raise PNIError(f"nb_gate=rank is a gate of its own: not with combine={self.combine}, use combine=score")
 
     @classmethod
     def names(cls) -> list[str]:

@@ -1,0 +1,179 @@
+"""Every gate and combination equals a literal loop over coreset vectors."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pnilib.config import PNIConfig
+from pnilib.errors import PNIError
+from pnilib.scoring import (
+    gate,
+    gated_nearest,
+    likelihood_score,
+    mean_probability,
+    patch_distances,
+    product_probability,
+    rank_gate,
+    score_patches,
+    tau,
+)
+
+M, D, B = 40, 8, 60
+
+
+def world() -> dict[str, Tensor]:
+    """Random features, coreset, sharp distributions, and the map m (identity on the first D)."""
+    g = torch.Generator().manual_seed(0)
+    vectors, features = torch.randn(M, 5, generator=g), torch.randn(B, 5, generator=g)
+    emb_to_dist = torch.cdist(vectors, vectors[:D]).argmin(1)
+    emb_to_dist[:D] = torch.arange(D)
+    return dict(
+        distances=patch_distances(features, vectors),
+        p_neighborhood=(6 * torch.randn(B, D, generator=g)).softmax(1),
+        p_position=(6 * torch.randn(B, D, generator=g)).softmax(1),
+        p_position_emb=(8 * torch.randn(B, M, generator=g)).softmax(1),
+        marginal=torch.full((D,), 1 / D),
+        marginal_emb=torch.full((M,), 1 / M),
+        emb_to_dist=emb_to_dist,
+    )
+
+
+def scores(w: dict[str, Tensor], config: PNIConfig) -> Tensor:
+    emb = config.pos_bins == "emb"
+    position, marginal = (w["p_position_emb"], w["marginal_emb"]) if emb else (w["p_position"], w["marginal"])
+    return score_patches(
+        w["distances"], w["p_neighborhood"], position, marginal, w["emb_to_dist"], D, config
+    ).score
+
+
+def test_equations_by_hand() -> None:
+    assert tau(PNIConfig(), 100, 10) == 0.005 and tau(PNIConfig(tau="dist"), 100, 10) == 0.05
+    assert gate(torch.tensor([[0.1, 0.25, 0.3]]), 0.25).tolist() == [[False, False, True]]  # strict
+    p_nb, p_pos = torch.tensor([[0.8, 0.2]]), torch.tensor([[0.2, 0.8]])
+    assert torch.allclose(mean_probability(p_nb, p_pos), torch.tensor([[0.5, 0.5]]))
+    # 0.8 * 0.2 / 0.8 = 0.2 against 0.2 * 0.8 / 0.2 = 0.8
+    assert torch.allclose(product_probability(p_nb, p_pos, torch.tensor([0.8, 0.2])), torch.tensor([[0.2, 0.8]]))
+    distances = torch.tensor([[1.0, 2.0, 3.0]])
+    distance, idx = gated_nearest(distances, torch.tensor([[False, True, True]]))
+    assert distance.tolist() == [2.0] and idx.tolist() == [1]
+    assert gated_nearest(distances, torch.zeros(1, 3, dtype=torch.bool))[0].tolist() == [3.0]
+    assert likelihood_score(torch.tensor([2.0]), PNIConfig(lambda_=0.5)).tolist() == [1.0]
+    released = likelihood_score(torch.tensor([2.0]), PNIConfig.profile("released"))
+    assert released.item() == pytest.approx(0.99 * 2 + 0.01005, abs=1e-5)  # PAPER_AUDIT A.8
+
+
+def literal(w: dict[str, Tensor], config: PNIConfig) -> list[float]:
+    """Setting by setting, one patch and one vector at a time."""
+    m, out = w["emb_to_dist"].tolist(), []
+    d = w["distances"].tolist()
+    p_nb = [[row[m[c]] for c in range(M)] for row in w["p_neighborhood"].tolist()]
+    if config.pos_bins == "emb":
+        p_pos = w["p_position_emb"].tolist()
+    else:
+        p_pos = [[row[m[c]] for c in range(M)] for row in w["p_position"].tolist()]
+    threshold = 1 / (2 * M)
+
+    def nearest(i: int, allowed: list[bool]) -> float:
+        return min(d[i][c] for c in range(M) if allowed[c])
+
+    for i in range(B):
+        nb = nearest(i, [p > threshold for p in p_nb[i]])
+        pos = nearest(i, [p > threshold for p in p_pos[i]])
+        if config.setting == "A":
+            out.append(min(d[i]))
+        elif config.setting == "B":
+            out.append(nb)
+        elif config.setting == "position":
+            out.append(pos)
+        elif config.combine == "score":
+            out.append((nb + pos) / 2)
+        else:
+            out.append(nearest(i, [(a + b) / 2 > threshold for a, b in zip(p_nb[i], p_pos[i], strict=True)]))
+    return out
+
+
+@pytest.mark.parametrize("bins", ["dist", "emb"])
+@pytest.mark.parametrize(
+    "choice", [dict(setting="A"), dict(setting="B"), dict(setting="position"), dict(), dict(combine="score")]
+)
+def test_settings_equal_the_literal_loop(choice: dict[str, str], bins: str) -> None:
+    config, w = PNIConfig(pos_bins=bins, **choice), world()
+    assert torch.allclose(scores(w, config), torch.tensor(literal(w, config)))
+
+
+def test_eq_6_is_an_or_of_two_gates() -> None:
+    """min(S_nb(tau), S_pos(tau)) <= S <= min(S_nb(2 tau), S_pos(2 tau))   (PAPER_AUDIT A.7)."""
+    w, threshold = world(), 1 / (2 * M)
+    both = scores(w, PNIConfig())
+    m = w["emb_to_dist"]
+
+    def either(t: float) -> Tensor:
+        return torch.minimum(
+            gated_nearest(w["distances"], (w["p_neighborhood"] > t)[:, m])[0],
+            gated_nearest(w["distances"], (w["p_position"] > t)[:, m])[0],
+        )
+
+    assert (either(threshold) <= both).all() and (both <= either(2 * threshold)).all()
+    assert (scores(w, PNIConfig(setting="A")) <= both).all()
+    assert (scores(w, PNIConfig(combine="product")) > both).any()  # a veto that eq. (6) does not have
+
+
+def test_product_lets_either_source_veto() -> None:
+    w = world()
+    w["p_position"] = torch.zeros(B, D)
+    w["p_position"][:, 3] = 1.0
+    only_3 = w["distances"].masked_fill(w["emb_to_dist"] != 3, math.inf).amin(1)
+    assert torch.allclose(scores(w, PNIConfig(combine="product")), only_3)
+    assert torch.allclose(scores(w, PNIConfig(setting="position")), only_3)
+
+
+@pytest.mark.parametrize("parts", [1, 8])
+def test_rank_gate_equals_the_released_loop(parts: int) -> None:
+    """Literal emulation: rank j of C_dist tested, column j of the rank-ordered likelihood opened."""
+    w, threshold = world(), 1 / (2 * M)
+    is_open = w["p_neighborhood"] > threshold
+    got, _ = rank_gate(w["distances"], is_open, parts)
+    for i in range(B):
+        ordered = sorted(w["distances"][i].tolist())
+        by_distance = sorted(range(D), key=lambda j: w["distances"][i, j].item())
+        mask = [False] * M
+        for k in range(math.ceil(D / parts)):
+            if is_open[i, by_distance[k]]:
+                mask[k] = True
+        mask[-1] = True  # the released fallback
+        assert got[i].item() == pytest.approx(next(d for d, on in zip(ordered, mask, strict=True) if on))
+
+
+def test_chunked_position_gate_equals_the_released_loop() -> None:
+    w, threshold = world(), 1 / (2 * M)
+    config = PNIConfig(setting="position", pos_bins="emb", gate_chunk=8)
+    for i, got in enumerate(scores(w, config).tolist()):
+        by_distance = sorted(range(M), key=lambda c: w["distances"][i, c].item())
+        mask = [k < M / 8 and bool(w["p_position_emb"][i, c] > threshold) for k, c in enumerate(by_distance)]
+        mask[-1] = True
+        winner = by_distance[mask.index(True)]
+        assert got == pytest.approx(w["distances"][i, winner].item())
+
+
+def test_patchcore_baseline_is_the_mean_squared_distance() -> None:
+    w = world()
+    config = PNIConfig(setting="A", baseline="patchcore", baseline_neighbors=3)
+    expected = (w["distances"].sort(1).values[:, :3] ** 2).mean(1)
+    assert torch.allclose(scores(w, config), expected)
+
+
+def test_permutation_and_distances() -> None:
+    w = world()
+    order = torch.randperm(B, generator=torch.Generator().manual_seed(1))
+    shuffled = {k: v[order] if v.shape[0] == B else v for k, v in w.items()}
+    assert torch.equal(scores(shuffled, PNIConfig()), scores(w, PNIConfig())[order])
+    x, c = torch.randn(9, 5) + 30, torch.randn(7, 5) + 30
+    exact = torch.cdist(x.double(), c.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.allclose(patch_distances(x, c).double(), exact, atol=1e-4)
+
+
+def test_rank_gate_with_eq_6_is_refused() -> None:
+    with pytest.raises(PNIError, match="use combine=score"):
+        PNIConfig(nb_gate="rank")
