@@ -3,15 +3,24 @@
 The public functions accept anything that becomes an array, and say which *image* is wrong.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from pnilib.errors import PNIError
 
-__all__ = ["checked_labels", "checked_limit", "checked_map", "checked_mask", "checked_scores"]
+__all__ = ["ArrayLike", "checked_labels", "checked_limit", "checked_map", "checked_mask", "checked_scores"]
+
+
+@runtime_checkable
+class _HasArray(Protocol):
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+ArrayLike = _HasArray | Sequence[Any]
+"""A numpy array, a tensor, a pandas column, a list."""
 
 
 def checked_scores(scores: ArrayLike) -> Float[np.ndarray, " n"]:
@@ -80,7 +89,7 @@ def checked_limit(limit: float) -> float:
     return float(limit)
 
 
-def _array(values: Any) -> np.ndarray[Any, Any]:
+def _array(values: Any) -> Shaped[np.ndarray, "..."]:
     if hasattr(values, "detach"):  # a torch tensor, perhaps on a GPU
         values = values.detach().cpu()
     try:
@@ -89,7 +98,7 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
         raise PNIError("the entries differ in length: give one rectangular array") from None
 
 
-def _binary(array: np.ndarray[Any, Any], where: str, remedy: str) -> np.ndarray[Any, Any]:
+def _binary(array: Shaped[np.ndarray, "..."], where: str, remedy: str) -> Bool[np.ndarray, "..."]:
     if array.dtype == bool:
         return array
     good = (array == 0) | (array == 1)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pnilib.errors import PNIError
+from pnilib.metrics.checks import ArrayLike
 from pnilib.metrics.undefined import UndefinedMetricWarning, undefined
 
 __all__ = ["Interval", "bootstrap_interval"]

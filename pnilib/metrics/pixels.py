@@ -14,10 +14,9 @@ from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from numpy.typing import ArrayLike
 
 from pnilib.errors import PNIError
-from pnilib.metrics.checks import checked_limit, checked_map, checked_mask
+from pnilib.metrics.checks import ArrayLike, checked_limit, checked_map, checked_mask
 from pnilib.metrics.pro import released_area, released_thresholds
 from pnilib.metrics.ranking import NO_VALUES, F1Max, PRCurve, ROCCurve, best_f1, precision_recall
 from pnilib.metrics.regions import defect_pixels

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
-from pnilib.metrics.checks import checked_labels, checked_scores
+from pnilib.metrics.checks import ArrayLike, checked_labels, checked_scores
 from pnilib.metrics.steps import Steps, area_below, climb, thinned, vertices
 from pnilib.metrics.undefined import undefined, why_undefined
 

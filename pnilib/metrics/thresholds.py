@@ -11,10 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pnilib.errors import PNIError
-from pnilib.metrics.checks import checked_labels, checked_scores
+from pnilib.metrics.checks import ArrayLike, checked_labels, checked_scores
 from pnilib.metrics.undefined import undefined
 
 __all__ = ["ErrorCounts", "error_counts", "normal_threshold"]
