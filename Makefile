@@ -1,0 +1,53 @@
+# Each target works alone on a fresh clone with Python 3.11 or newer, make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lab student bench clean
+
+help:
+	@echo "make demo     make the demo data, run PNI on it, write the report to runs/demo"
+	@echo "make test     format, lint, types, tests, notebooks at smoke size"
+	@echo "make lab      open the notebooks in JupyterLab"
+	@echo "make student  copy the notebooks without their solutions to student/"
+	@echo "make bench    measure the time and memory of the main steps"
+	@echo "make clean    remove the environment and the caches (runs/ and data/ stay)"
+
+demo: $(VENV)/installed
+	$(BIN)/pni demo --out runs/demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab notebooks
+
+student: $(VENV)/installed
+	$(BIN)/python -c "from pnilib.runner import strip_solutions; print(*strip_solutions('notebooks', 'student'), sep='\n')"
+
+bench: $(VENV)/installed
+	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+# Stamps: installed again only when pyproject.toml changes.
+$(VENV)/installed: pyproject.toml
+	$(call environment,.)
+
+$(VENV)/installed-dev: pyproject.toml
+	$(call environment,.[dev])
+
+define environment
+@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed: name Python 3.11 or newer with PYTHON=..."; exit 1; }
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make: $(PYTHON) is Python %d.%d, 3.11 or newer is needed: name one with PYTHON=..." % sys.version_info[:2])'
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: install it (Debian: python3-venv)"; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@echo "installing pnilib into $(VENV): some minutes and about 5 GB the first time"
+@$(BIN)/python -m pip install --quiet --editable "$(1)"
+@touch $@
+endef
