@@ -5,6 +5,7 @@ import stat
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -14,10 +15,13 @@ from pnilib.errors import PNIError
 __all__ = ["extract"]
 
 
-def extract(archive: Path, folder: Path, progress: bool = True) -> None:
+def extract(
+    archive: Path, folder: Path, progress: bool = True, accept: Callable[[Path], None] | None = None
+) -> None:
     """Unpack a .tar(.gz|.xz|.bz2) or .zip into `folder`, which must not exist or be empty.
 
-    Members are unpacked beside `folder`, which gets its name only when all are there.
+    Members are unpacked beside `folder`, which gets its name only when all are there and `accept`,
+    called with the unpacked folder, has not raised.
     Raises PNIError when the archive is damaged, does not fit on the disk, or has a member that
     would land outside (`..`, absolute paths, links, devices); `folder` is then untouched.
     """
@@ -28,16 +32,18 @@ def extract(archive: Path, folder: Path, progress: bool = True) -> None:
         unpacked = Path(scratch) / "unpacked"
         unpacked.mkdir()
         try:
-            if zipfile.is_zipfile(archive):
-                _unzip(archive, unpacked, progress)
-            elif tarfile.is_tarfile(archive):
+            if tarfile.is_tarfile(archive):  # first: a tar that ends with a zip looks like a zip
                 _untar(archive, unpacked, progress)
+            elif zipfile.is_zipfile(archive):
+                _unzip(archive, unpacked, progress)
             else:
                 raise PNIError(f"{archive}: is neither zip nor tar: download it again")
         except tarfile.FilterError as fault:
             raise PNIError(f"{archive}: unsafe member ({fault}): do not use this archive") from None
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as fault:
             raise PNIError(f"{archive}: cannot be unpacked ({fault}): download it again") from None
+        if accept is not None:
+            accept(unpacked)
         if folder.exists():
             folder.rmdir()
         unpacked.rename(folder)
@@ -60,15 +66,16 @@ def _unzip(archive: Path, folder: Path, progress: bool) -> None:
 
 def _untar(archive: Path, folder: Path, progress: bool) -> None:
     with tarfile.open(archive) as source:
-        written = 0
         for member in tqdm(source, desc="unpack", unit="file", disable=not progress):
             _fits(archive, member.size, folder)
             if ".." in PurePosixPath(member.name).parts or PurePosixPath(member.name).is_absolute():
                 raise PNIError(f"{archive}: unsafe member {member.name!r}: do not use this archive")
             source.extract(member, folder, filter="data")
-            written += 1
-        if not written:
-            raise PNIError(f"{archive}: holds no file: download it again")
+        # tarfile takes a missing end for the end: look for the zero block that closes an archive
+        assert source.fileobj is not None
+        source.fileobj.seek(source.offset)
+        if source.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise PNIError(f"{archive}: is truncated: download it again")
 
 
 def _fits(archive: Path, n_bytes: int, folder: Path) -> None:

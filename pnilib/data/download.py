@@ -106,7 +106,7 @@ def prepare_dataset(
         raise PNIError(f"data set {name!r}: there is nothing to download: choose one of {', '.join(SOURCES)}")
     source = SOURCES[name]
     if root.is_dir() and any(root.iterdir()):
-        _require_layout(name, root, root)
+        _require_layout(name, root, f"{root}: is not empty but holds no {name} data: choose a new folder")
         report(f"{root}: {name} is there already")
         return root
     report(f"{source.title}; licence: {source.licence}; {source.page}")
@@ -126,8 +126,8 @@ def prepare_dataset(
         expected = sha256 or (source.sha256 if url is None else None)
         filename = source.archive or link.rsplit("/", 1)[-1]
         packed = fetch(link, root.parent / "downloads" / filename, expected, progress, report)
-    extract(packed, root, progress)
-    _require_layout(name, root, packed)
+    foreign = f"{packed}: holds no {name} data: choose another archive"
+    extract(packed, root, progress, accept=lambda unpacked: _require_layout(name, unpacked, foreign))
     return root
 
 
@@ -264,8 +264,8 @@ def _verify(path: Path, sha256: str) -> None:
         raise PNIError(f"{path}: SHA-256 is {actual}, expected {sha256}: remove the file and fetch it again")
 
 
-def _require_layout(name: str, root: Path, culprit: Path) -> None:
+def _require_layout(name: str, folder: Path, problem: str) -> None:
     try:
-        list_categories(name, root)
-    except PNIError as fault:
-        raise PNIError(f"{culprit}: holds no {name} data ({fault})") from None
+        list_categories(name, folder)
+    except PNIError:
+        raise PNIError(problem) from None
