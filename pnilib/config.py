@@ -127,9 +127,7 @@ class PNIConfig:
     border_cells: int = _param(2, "cells, width of that border", "coreset", "released 2", low=1, high=16)
 
     # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
-    emb_ratio: float = _param(
-        0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0
-    )
+    emb_ratio: float = _param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
     dist_size: int = _param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
     coreset_proj: str = _param(
         "none",
@@ -187,12 +185,8 @@ class PNIConfig:
     mlp_epochs: int = _param(15, "epochs", "neighborhood", "sec. 4.1", low=1, high=1000)
     mlp_batch: int = _param(2048, "patches a step", "neighborhood", "sec. 4.1", low=2, high=1_000_000)
     mlp_lr: float = _param(1e-3, "Adam learning rate", "neighborhood", "sec. 4.1", low=1e-8, high=1.0)
-    mlp_lr_step: int = _param(
-        5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000
-    )
-    mlp_lr_gamma: float = _param(
-        0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0
-    )
+    mlp_lr_step: int = _param(5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000)
+    mlp_lr_gamma: float = _param(0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0)
     mlp_select: str = _param(
         "last",
         "keep the last epoch, or the best on `mlp_val_fraction` of the patches (B16)",
@@ -217,15 +211,12 @@ class PNIConfig:
     )
     combine: str = _param(
         "prob",
-        "`prob` eq. (6); `score` the mean of two gated scores (B5, released); "
-        "`product` p_nb p_pos / p(c) (ours)",
+        "`prob` eq. (6); `score` the mean of two gated scores (B5, released); `product` p_nb p_pos / p(c) (ours)",
         "scoring",
         "eq. (6)",
         choices=("prob", "score", "product"),
     )
-    temperature: float = _param(
-        2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0
-    )
+    temperature: float = _param(2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0)
     tau: str = _param(
         "emb",
         "gate threshold 1/(2|C_emb|), or 1/(2|C_dist|) (B9)",
@@ -243,9 +234,7 @@ class PNIConfig:
         "eq. (4)",
         choices=(1, 8),
     )
-    lambda_: float = _param(
-        1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6
-    )
+    lambda_: float = _param(1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6)
     likelihood: str = _param(
         "exp",
         "`exp`: eq. (8); `density`: lambda exp(-lambda d), adds -log(lambda) to every score "
@@ -295,6 +284,23 @@ class PNIConfig:
         "silent: nearest",
         choices=("nearest", "floor"),
     )
+    calibration_images: int = _param(
+        50,
+        "training images scored without their own coreset vectors, for the normal-only threshold and "
+        "ens_norm=minmax_train; 0 = none",
+        "maps",
+        "ours",
+        low=0,
+        high=100_000,
+    )
+    calibration_fpr: float = _param(
+        0.02,
+        "tolerated share of false alarms of the normal-only threshold",
+        "maps",
+        "ours",
+        low=0.0,
+        high=0.5,
+    )
     seed: int = _param(0, "of every random choice", "features", "B29", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
@@ -302,8 +308,7 @@ class PNIConfig:
             object.__setattr__(self, field.name, _validated(field, getattr(self, field.name)))
         if self.image_crop > self.image_resize:
             raise PNIError(
-                f"image_crop={self.image_crop} is larger than image_resize={self.image_resize}: "
-                "choose a crop that fits"
+                f"image_crop={self.image_crop} is larger than image_resize={self.image_resize}: choose a crop that fits"
             )
         if self.nb_gate == "rank" and self.setting == "E" and self.combine != "score":
             raise PNIError(f"nb_gate=rank is a gate of its own: not with combine={self.combine}, use combine=score")
@@ -383,9 +388,7 @@ class PNIConfig:
                 if parent not in wanted:
                     wanted.add(parent)
                     frontier.append(parent)
-        values = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["stage"] in wanted
-        }
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["stage"] in wanted}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

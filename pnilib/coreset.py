@@ -170,9 +170,7 @@ class _Selection:
             rows = self._centred(part.cpu().numpy())
             sq = torch.addmm(centre_sq[first:], rows, self.centres[first:].T, alpha=-2)
             sq += (rows**2).sum(1, keepdim=True)
-            limit = (
-                torch.minimum(sq.amin(1) + self.error, self.bound_sq[part].float() * (1 + 1e-6)) + self.error
-            )
+            limit = torch.minimum(sq.amin(1) + self.error, self.bound_sq[part].float() * (1 + 1e-6)) + self.error
             row, near = torch.nonzero(sq <= limit[:, None], as_tuple=True)
             exact = self._pairs_sq(part[row], picks[first + near])
             self.bound_sq[part] = self.bound_sq[part].scatter_reduce(0, row, exact, "amin")
@@ -257,9 +255,7 @@ def select_coreset(
     if config.border == "replicate":
         b = config.border_cells
         if 2 * b >= min(gh, gw):
-            raise PNIError(
-                f"border_cells={b} leaves nothing of a {gh}x{gw} grid: lower it or enlarge image_crop"
-            )
+            raise PNIError(f"border_cells={b} leaves nothing of a {gh}x{gw} grid: lower it or enlarge image_crop")
         rows = np.arange(n * gh * gw).reshape(n, gh, gw)[:, b:-b, b:-b].reshape(-1)
     n_candidates = len(flat) if rows is None else len(rows)
     size = min(coreset_size(n_candidates, config.emb_ratio), n_candidates)

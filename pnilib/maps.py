@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -42,9 +42,7 @@ def repeat_inner(patch_scores: Float32[Tensor, "b gh gw"], border: int) -> Float
     return patch_scores[:, rows][:, :, columns]
 
 
-def anomaly_maps(
-    patch_scores: Float32[Tensor, "b gh gw"], size: int, sigma: float
-) -> Float32[Tensor, "b size size"]:
+def anomaly_maps(patch_scores: Float32[Tensor, "b gh gw"], size: int, sigma: float) -> Float32[Tensor, "b size size"]:
     """Patch scores at image resolution, smoothed; `sigma` in pixels, 0 = not smoothed."""
     gh, gw = patch_scores.shape[1:]
     rows = torch.from_numpy(_smoothing_matrix(size, gh, sigma)).to(patch_scores.device)
@@ -78,9 +76,7 @@ def image_scores(
     return s * (1 - torch.exp(s - d.logsumexp(1)))
 
 
-def ensemble(
-    maps: list[Float32[ndarray, "n h w"]], limits: list[tuple[float, float]]
-) -> Float32[ndarray, "n h w"]:
+def ensemble(maps: list[Float32[ndarray, "n h w"]], limits: list[tuple[float, float]]) -> Float32[ndarray, "n h w"]:
     """Mean over backbones of the maps, each scaled so that its (low, high) becomes (0, 1).
 
     The published rule takes low and high from all test maps of the category, which uses the test set

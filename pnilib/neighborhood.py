@@ -9,7 +9,9 @@ inference the logits are divided by T = 2 (sec. 3.2).  Training: Adam, lr 1e-3, 
 every 5 epochs (sec. 4.1).
 
 Batches are gathered from the feature maps as they are needed; the array of all neighborhoods
-(N * cells * (p^2 - 1) * d numbers) never exists.  Switches: B1 centre, B2 dropout, B14 cells, B15 padding, B16 selection.
+(N * cells * (p^2 - 1) * d numbers) never exists.
+
+Switches: B1 centre, B2 dropout, B14 cells, B15 padding, B16 selection.
 """
 
 import math
@@ -26,7 +28,14 @@ from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 
-__all__ = ["NeighborhoodMLP", "TrainedMLP", "gather_neighbors", "log_probability", "taps", "train_neighborhood"]
+__all__ = [
+    "NeighborhoodMLP",
+    "TrainedMLP",
+    "gather_neighbors",
+    "log_probability",
+    "taps",
+    "train_neighborhood",
+]
 
 
 def taps(patch: int, centre: str) -> list[tuple[int, int]]:
@@ -48,7 +57,7 @@ def gather_neighbors(
 
     `cells` indexes the flattened (n, gh, gw).  Outside the map: zeros, or the edge repeated (B15).
     """
-    n, gh, gw, d = features.shape
+    _, gh, gw, d = features.shape
     offsets = torch.tensor(taps(config.patch, config.nb_centre), device=cells.device)
     row = (cells // gw % gh)[:, None] + offsets[:, 0]
     column = (cells % gw)[:, None] + offsets[:, 1]
@@ -100,9 +109,7 @@ class NeighborhoodMLP(nn.Module):
         return self.rest(hidden).view(b, gh, gw, -1)
 
 
-def log_probability(
-    logits: Float32[Tensor, "*cells n_dist"], temperature: float
-) -> Float32[Tensor, "*cells n_dist"]:
+def log_probability(logits: Float32[Tensor, "*cells n_dist"], temperature: float) -> Float32[Tensor, "*cells n_dist"]:
     """log p(c_dist | N_p(x)), nats: log softmax(logits / T); T = 2 in the paper (sec. 3.2)."""
     return (logits / temperature).log_softmax(-1)
 
@@ -202,7 +209,11 @@ def _generator(config: PNIConfig, epoch: int) -> torch.Generator:
 
 
 def _save_checkpoint(
-    folder: Path, mlp: NeighborhoodMLP, adam: torch.optim.Adam, history: list[dict[str, float]], best: dict[str, Tensor]
+    folder: Path,
+    mlp: NeighborhoodMLP,
+    adam: torch.optim.Adam,
+    history: list[dict[str, float]],
+    best: dict[str, Tensor],
 ) -> None:
     moments = {
         f"{i}.{name}": torch.as_tensor(value)

@@ -11,9 +11,9 @@ Switches: `pos_bins=emb` bins over C_emb, as released (B4); `border=replicate` l
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64, UInt16, UInt32
 from numpy import ndarray
-import torch
 from torch import Tensor
 
 from pnilib.errors import PNIError
@@ -46,7 +46,7 @@ def count_positions(
     else uint32.  Raises PNIError when an index is not a bin.
     """
     n, gh, gw = bin_idx.shape
-    if bin_idx.size and not (0 <= bin_idx.min() and bin_idx.max() < n_bins):
+    if bin_idx.size and not (bin_idx.min() >= 0 and bin_idx.max() < n_bins):
         raise PNIError(f"position histogram: a bin index lies outside 0 ... {n_bins - 1}")
     voters = bin_idx[:, border : gh - border, border : gw - border]
     cell = np.arange(gh * gw).reshape(gh, gw)[border : gh - border, border : gw - border]

@@ -23,7 +23,6 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from pnilib.config import PNIConfig
-from pnilib.coreset import Coreset
 
 __all__ = [
     "PatchScores",
@@ -66,9 +65,7 @@ def product_probability(
     return (joint / joint.sum(1, keepdim=True).clamp_min(1e-300)).float()
 
 
-def patch_distances(
-    features: Float32[Tensor, "b d"], vectors: Float32[Tensor, "m d"]
-) -> Float32[Tensor, "b m"]:
+def patch_distances(features: Float32[Tensor, "b d"], vectors: Float32[Tensor, "m d"]) -> Float32[Tensor, "b m"]:
     """||Phi(x) - c||_2 for all pairs, feature units; relative error about 1e-6 of the vectors' spread."""
     mean = vectors.mean(0)
     x, c = features - mean, vectors - mean

@@ -95,9 +95,7 @@ def test_border_start_and_small_coreset_switches() -> None:
     assert inner.n_dist == len(inner.embedding) == 16  # dist_size 2048 > |C_emb|: C_dist = C_emb
     kept = select_coreset(x, PNIConfig(emb_ratio=0.1))
     dropped = select_coreset(x, PNIConfig(emb_ratio=0.1, coreset_start="dropped"))
-    assert torch.equal(kept.embedding[1:], dropped.embedding[:-1]) and len(kept.embedding) == len(
-        dropped.embedding
-    )
+    assert torch.equal(kept.embedding[1:], dropped.embedding[:-1]) and len(kept.embedding) == len(dropped.embedding)
 
 
 def test_projection_changes_the_choice_but_not_the_vectors() -> None:

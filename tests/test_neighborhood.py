@@ -122,7 +122,9 @@ def test_learns_and_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 
 def test_best_epoch_is_kept() -> None:
     x, target = predictable()
-    trained = train_neighborhood(x, target, 4, CONFIG.replace(mlp_select="best", mlp_lr=0.5, mlp_epochs=6, mlp_lr_step=100))
+    trained = train_neighborhood(
+        x, target, 4, CONFIG.replace(mlp_select="best", mlp_lr=0.5, mlp_epochs=6, mlp_lr_step=100)
+    )
     best = min(row["val_loss"] for row in trained.history)
     generator = module._generator(CONFIG, -1)
     held_out = torch.randperm(12 * 64, generator=generator)[: int(0.1 * 12 * 64)]

@@ -43,9 +43,7 @@ def world() -> dict[str, Tensor]:
 def scores(w: dict[str, Tensor], config: PNIConfig) -> Tensor:
     emb = config.pos_bins == "emb"
     position, marginal = (w["p_position_emb"], w["marginal_emb"]) if emb else (w["p_position"], w["marginal"])
-    return score_patches(
-        w["distances"], w["p_neighborhood"], position, marginal, w["emb_to_dist"], D, config
-    ).score
+    return score_patches(w["distances"], w["p_neighborhood"], position, marginal, w["emb_to_dist"], D, config).score
 
 
 def test_equations_by_hand() -> None:

@@ -1,0 +1,114 @@
+"""Metrics of a prediction against the ground truth of the images that it scores (PNI sec. 4.1).
+
+An image without ground truth (a defect folder without masks) counts for the image metrics and is left out
+of the pixel metrics, with a note; an image of unknown label (-1) is left out of both.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from pnilib.data import Split
+from pnilib.errors import PNIError
+from pnilib.metrics import (
+    Interval,
+    PixelStatistics,
+    UndefinedMetricWarning,
+    bootstrap_interval,
+    error_counts,
+    f1_max,
+    image_auroc,
+)
+from pnilib.prediction import Prediction
+
+__all__ = ["METRICS", "Evaluation", "evaluate"]
+
+METRICS = {
+    "i_auroc": "I-AUROC",
+    "p_auroc": "P-AUROC",
+    "aupro_30": "AUPRO, FPR <= 0.3",
+    "aupro_05": "AUPRO, FPR <= 0.05",
+    "aupro_01": "AUPRO, FPR <= 0.01",
+    "i_f1_max": "I-F1-max",
+    "p_f1_max": "P-F1-max",
+    "i_threshold": "image threshold of I-F1-max (test-optimal)",
+    "p_threshold": "pixel threshold of P-F1-max (test-optimal)",
+    "fp": "false positives at the test-optimal threshold",
+    "fn": "false negatives at the test-optimal threshold",
+    "normal_threshold": "image threshold from normal training images only",
+    "normal_fp": "false positives at the normal-only threshold",
+    "normal_fn": "false negatives at the normal-only threshold",
+}
+"""Keys of `Evaluation.metrics` and what they mean; areas and F1 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """metrics: one value for each key of METRICS, NaN where undefined.  interval: 95 % bootstrap interval of
+    I-AUROC over images.  notes: why a value is undefined, what was left out."""
+
+    metrics: dict[str, float]
+    interval: Interval
+    notes: list[str]
+    n_normal: int
+    n_defective: int
+
+
+def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> Evaluation:
+    """All metrics of a prediction; `variant=pni` computes the AUPROs as the release does.
+
+    Raises PNIError when the prediction is not of these images, or a map holds NaN.
+    """
+    paths = [str(path) for path in test.samples["image_path"]]
+    if paths != prediction.image_paths:
+        raise PNIError("the prediction is of other images than this split: predict(test) and evaluate the same test")
+    labels = test.samples["label"].to_numpy()
+    known = labels >= 0
+    scores, labels = prediction.image_scores[known], labels[known]
+    notes: list[str] = []
+    if not known.all():
+        notes.append(f"{(~known).sum()} images of unknown label left out")
+    pixels, without_mask = PixelStatistics(), 0
+    for i in np.flatnonzero(known):
+        mask = test.mask(int(i), prediction.config.geometry)
+        if mask is None:
+            without_mask += 1
+        else:
+            pixels.update(prediction.maps[i], mask.numpy())
+    if without_mask:
+        notes.append(f"{without_mask} defective images without ground truth left out of the pixel metrics")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UndefinedMetricWarning)
+        image, pixel = f1_max(scores, labels), pixels.f1_max()
+        areas = pixels.aupro([0.3, 0.05, 0.01], variant)
+        metrics = {
+            "i_auroc": image_auroc(scores, labels),
+            "p_auroc": pixels.auroc(),
+            "aupro_30": areas[0.3],
+            "aupro_05": areas[0.05],
+            "aupro_01": areas[0.01],
+            "i_f1_max": image.f1,
+            "p_f1_max": pixel.f1,
+            "i_threshold": image.threshold,
+            "p_threshold": pixel.threshold,
+            "normal_threshold": prediction.threshold,
+        }
+        for prefix, threshold in (("", image.threshold), ("normal_", prediction.threshold)):
+            counts = None if np.isnan(threshold) else error_counts(scores, labels, threshold)
+            metrics[prefix + "fp"] = float("nan") if counts is None else float(counts.fp)
+            metrics[prefix + "fn"] = float("nan") if counts is None else float(counts.fn)
+        interval = bootstrap_interval(image_auroc, scores, labels)
+    if np.isnan(prediction.threshold):
+        notes.append("no normal-only threshold: the model carries no calibration for these settings")
+    notes += sorted({str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning)})
+    for other in caught:
+        if not issubclass(other.category, UndefinedMetricWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return Evaluation(
+        {key: float(metrics[key]) for key in METRICS},
+        interval,
+        notes,
+        int((labels == 0).sum()),
+        int((labels == 1).sum()),
+    )

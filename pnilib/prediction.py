@@ -1,0 +1,42 @@
+"""What scoring a set of images yields: maps, scores, and which coreset vector each patch matched."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float32, Int32
+from numpy import ndarray
+
+from pnilib.config import PNIConfig
+
+__all__ = ["Calibration", "Prediction"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of normal training images, each scored without the coreset vectors taken from it.
+
+    image_scores: (k,).  low, high: minimum and maximum over their map pixels.
+    The neighborhood MLP and the position histogram did see these images, so the scores are still slightly low.
+    """
+
+    image_scores: Float32[ndarray, " k"]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Scores of n images; higher = more anomalous.
+
+    maps: final anomaly maps (n, h, w).  image_scores: (n,).  patch_scores: S(x) before smoothing (n, gh, gw).
+    match_idx: the C_emb vector that S(x) is measured to; nearest_idx: the nearest one regardless of gates; both
+    (n, gh, gw).  threshold: normal-only image threshold, NaN without calibration.
+    """
+
+    config: PNIConfig
+    image_paths: list[str]
+    maps: Float32[ndarray, "n h w"]
+    image_scores: Float32[ndarray, " n"]
+    patch_scores: Float32[ndarray, "n gh gw"]
+    match_idx: Int32[ndarray, "n gh gw"]
+    nearest_idx: Int32[ndarray, "n gh gw"]
+    threshold: float
