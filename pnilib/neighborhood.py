@@ -83,7 +83,8 @@ class NeighborhoodMLP(nn.Module):
                 layers.append(nn.Dropout(config.mlp_dropout))
             width = config.mlp_width
         layers.append(nn.Linear(width, n_dist))
-        self.first, self.rest = layers[0], nn.Sequential(*layers[1:])
+        self.first: nn.Linear = layers[0]  # type: ignore[assignment]
+        self.rest: nn.Sequential = nn.Sequential(*layers[1:])
 
     def forward(self, neighbors: Float[Tensor, "n features"]) -> Float[Tensor, "n n_dist"]:
         """Logits of p(c_dist | N_p(x)) before the temperature."""

@@ -7,6 +7,8 @@ computed as ||q - v|| in float64 and sorted.  All backends so return the same ne
 """
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64
@@ -19,7 +21,7 @@ with warnings.catch_warnings():  # SWIG's own DeprecationWarnings
     try:
         import faiss
     except ImportError:  # a platform without a wheel: torch does the same work
-        faiss = None
+        faiss = None  # type: ignore[assignment]
 
 __all__ = ["backends", "nearest"]
 
@@ -71,7 +73,7 @@ def nearest(
     return torch.cat(distances), torch.cat(indices)
 
 
-def _torch_candidates(vectors: Float32[Tensor, "m d"]):  # type: ignore[no-untyped-def]
+def _torch_candidates(vectors: Float32[Tensor, "m d"]) -> Callable[[Tensor, int], Tensor]:
     mean = vectors.mean(0)
     centred = vectors - mean
     norm_sq = (centred**2).sum(1)
@@ -83,9 +85,9 @@ def _torch_candidates(vectors: Float32[Tensor, "m d"]):  # type: ignore[no-untyp
     return propose
 
 
-def _faiss_candidates(vectors: Float32[Tensor, "m d"], backend: str):  # type: ignore[no-untyped-def]
+def _faiss_candidates(vectors: Float32[Tensor, "m d"], backend: str) -> Callable[[Tensor, int], Tensor]:
     mean = vectors.mean(0)
-    index = faiss.IndexFlatL2(vectors.shape[1])
+    index: Any = faiss.IndexFlatL2(vectors.shape[1])
     if backend == "faiss-gpu":
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     index.add((vectors - mean).cpu().numpy())
