@@ -54,9 +54,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
-            raise PNIError(
-                f"crop={self.crop}: must lie between 1 and resize={self.resize}: choose a smaller one"
-            )
+            raise PNIError(f"crop={self.crop}: must lie between 1 and resize={self.resize}: choose a smaller one")
         if self.resize_mode not in ("square", "short"):
             raise PNIError(f"resize_mode={self.resize_mode!r}: unknown: choose square or short")
         if self.mask_resize not in ("nearest", "floor"):

@@ -179,9 +179,7 @@ def pack(source: Path, archive: Path) -> Path:
 
 
 def test_prepare_downloads_verifies_and_unpacks(server, tmp_path):
-    server.body = pack(
-        btad(tmp_path / "src" / "BTech_Dataset_transformed").parent, tmp_path / "x.zip"
-    ).read_bytes()
+    server.body = pack(btad(tmp_path / "src" / "BTech_Dataset_transformed").parent, tmp_path / "x.zip").read_bytes()
     root, said = tmp_path / "data" / "btad", list[str]()
     prepare = dict(url=server.url, sha256=sha(server.body), progress=False, report=said.append)
     assert prepare_dataset("btad", root, **prepare) == root

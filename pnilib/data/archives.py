@@ -15,9 +15,7 @@ from pnilib.errors import PNIError
 __all__ = ["extract"]
 
 
-def extract(
-    archive: Path, folder: Path, progress: bool = True, accept: Callable[[Path], None] | None = None
-) -> None:
+def extract(archive: Path, folder: Path, progress: bool = True, accept: Callable[[Path], None] | None = None) -> None:
     """Unpack a .tar(.gz|.xz|.bz2) or .zip into `folder`, which must not exist or be empty.
 
     Members are unpacked beside `folder`, which gets its name only when all are there and `accept`,
@@ -55,9 +53,7 @@ def _unzip(archive: Path, folder: Path, progress: bool) -> None:
         _fits(archive, sum(m.file_size for m in members), folder)
         for member in members:
             name = PurePosixPath(member.filename)
-            outside = (
-                name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename
-            )
+            outside = name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename
             if outside or stat.S_ISLNK(member.external_attr >> 16):
                 raise PNIError(f"{archive}: unsafe member {member.filename!r}: do not use this archive")
         for member in tqdm(members, desc="unpack", unit="file", disable=not progress):

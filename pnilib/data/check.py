@@ -94,9 +94,7 @@ def _check_mask(
         problem = f"mask is {width} x {height} px, its image {size[0]} x {size[1]} px"
         yield Finding("mask-size", path, problem, "redraw the mask at the image's size")
     if label == 1 and not mask.any():
-        yield Finding(
-            "empty-mask", path, "marks no pixel of a defect image", "draw the defect, or relabel the image"
-        )
+        yield Finding("empty-mask", path, "marks no pixel of a defect image", "draw the defect, or relabel the image")
     if label == 0 and mask.any():
         problem = f"marks {int(mask.sum())} pixels of a normal image"
         yield Finding("mask-on-normal", path, problem, "empty the mask, or relabel the image")
@@ -128,13 +126,9 @@ def _missing_masks(samples: list[dict[str, Any]]) -> Iterator[Finding]:
 
 def _strays(dataset: Dataset) -> Iterator[Finding]:
     """Masks without an image, and files that the layout does not read."""
-    used = {
-        Path(p) for column in ("image_path", "mask_path") for p in dataset.samples[column] if p is not None
-    }
+    used = {Path(p) for column in ("image_path", "mask_path") for p in dataset.samples[column] if p is not None}
     base = dataset.root if dataset.name in ("mtd", "folder") else dataset.root / dataset.category
-    rule = {"mtd": _stray_of_mtd, "visa": _stray_of_visa, "folder": _stray_of_folder}.get(
-        dataset.name, _stray_of_mvtec
-    )
+    rule = {"mtd": _stray_of_mtd, "visa": _stray_of_visa, "folder": _stray_of_folder}.get(dataset.name, _stray_of_mvtec)
     for path in sorted(base.rglob("*")):
         parts = path.relative_to(base).parts
         if path in used or not path.is_file() or any(part.startswith(".") for part in parts):
@@ -150,6 +144,8 @@ def _stray_of_mvtec(path: Path, parts: tuple[str, ...]) -> str | None:
     image = path.suffix.lower() in IMAGE_SUFFIXES
     if len(parts) == 1 and not image:
         return None  # licence and readme files
+    if parts[0] == "segmentation":
+        return None  # the demo's part labels
     if image and len(parts) == 3 and parts[0] == "ground_truth":
         return "orphan-mask"
     trains = image and len(parts) == 3 and parts[0] == "train" and parts[1] in ("good", "ok")
@@ -160,11 +156,7 @@ def _stray_of_mtd(path: Path, parts: tuple[str, ...]) -> str | None:
     if len(parts) == 1 or not parts[0].startswith("MT_"):
         return None  # the repository's own files
     if len(parts) == 3 and parts[1] == "Imgs" and path.suffix.lower() in (".jpg", ".png"):
-        return (
-            "orphan-mask"
-            if path.suffix.lower() == ".png" and not path.with_suffix(".jpg").is_file()
-            else None
-        )
+        return "orphan-mask" if path.suffix.lower() == ".png" and not path.with_suffix(".jpg").is_file() else None
     return "unexpected"
 
 

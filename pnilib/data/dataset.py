@@ -117,9 +117,7 @@ def load_dataset(name: str, root: str | Path, category: str | None = None, **opt
     known = [p.name for p in inspect.signature(layout.read).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:
-            raise PNIError(
-                f"data set {name}: has no option {option!r}: it takes {', '.join(known) or 'none'}"
-            )
+            raise PNIError(f"data set {name}: has no option {option!r}: it takes {', '.join(known) or 'none'}")
     base = layout.locate(_folder(root))
     category = _choose(name, base, layout.categories(base), category)
     rows, notes = layout.read(base, category, **options)
@@ -129,9 +127,7 @@ def load_dataset(name: str, root: str | Path, category: str | None = None, **opt
         if split == "test" and name == "folder":
             continue  # a folder without images to score is still worth training on
         if not (samples["split"] == split).any():
-            raise PNIError(
-                f"{base / category}: has no {split} images: check the folder against data_prep/{name}.md"
-            )
+            raise PNIError(f"{base / category}: has no {split} images: check the folder against data_prep/{name}.md")
     return Dataset(name, base, category, samples, tuple(notes))
 
 

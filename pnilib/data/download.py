@@ -170,9 +170,7 @@ def fetch(
             digest = pooch.file_hash(os.fspath(path))
             with atomic_write(note) as file:
                 file.write(f"{digest}  {path.name}\n")
-            report(
-                f"{path}: no published checksum; trusted on first use, SHA-256 {digest} noted in {note.name}"
-            )
+            report(f"{path}: no published checksum; trusted on first use, SHA-256 {digest} noted in {note.name}")
     return path
 
 
@@ -203,18 +201,14 @@ class _Resuming:
                     return
                 raise PNIError(f"{url}: the server cannot resume: call again to start afresh")
             answer.raise_for_status()
-            if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(
-                f"bytes {have}-"
-            ):
+            if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 have = 0
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length else None
             self._remember(url, answer)
             self._receive(answer, have, total)
         if total is not None and self.part.stat().st_size != total:
-            raise PNIError(
-                f"{url}: ended early ({self.part.stat().st_size} of {total} bytes): call again to resume"
-            )
+            raise PNIError(f"{url}: ended early ({self.part.stat().st_size} of {total} bytes): call again to resume")
         shutil.move(self.part, output_file)
         self._forget()
 
@@ -240,11 +234,7 @@ class _Resuming:
     def _validator(self, url: str) -> str | None:
         with suppress(OSError, ValueError):
             state = json.loads(self.state.read_text(encoding="utf-8"))
-            if (
-                isinstance(state, dict)
-                and state.get("url") == url
-                and isinstance(state.get("validator"), str)
-            ):
+            if isinstance(state, dict) and state.get("url") == url and isinstance(state.get("validator"), str):
                 return str(state["validator"])
         return None
 

@@ -16,11 +16,7 @@ def images_in(folder: Path, *, deep: bool = False) -> list[Path]:
         return []
     found = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
-        (
-            p
-            for p in found
-            if _is_image(p) and not any(s.startswith(".") for s in p.relative_to(folder).parts)
-        ),
+        (p for p in found if _is_image(p) and not any(s.startswith(".") for s in p.relative_to(folder).parts)),
         key=lambda p: p.relative_to(folder).as_posix(),
     )
 

@@ -110,9 +110,7 @@ def _visa_lines(root: Path) -> list[dict[str, str]]:
 def _inside(root: Path, name: str, table: Path, number: int) -> Path:
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise PNIError(
-            f"{table}: line {number}: {name!r} lies outside the data set: restore the published file"
-        )
+        raise PNIError(f"{table}: line {number}: {name!r} lies outside the data set: restore the published file")
     return path
 
 

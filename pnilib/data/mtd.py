@@ -26,6 +26,8 @@ __all__ = ["TILE_GAP", "is_mtd", "read_mtd", "tile_numbers"]
 TILE_GAP = 60
 """A larger step between neighbouring file numbers starts a new tile."""
 
+_LIST_NAMES = ("mtd_train_filenames.txt", "differnet_train_filenames.txt")
+
 
 def is_mtd(root: Path) -> list[str]:
     """["mtd"].  Raises PNIError when `root` has no MT_Free folder."""
@@ -50,7 +52,7 @@ def read_mtd(
     """Rows of either split, with one more column, `tile`.
 
     train_list: text file of one training image name a line (`differnet`; default:
-    differnet_train_filenames.txt in `root`).  train_fraction: share of the tiles with
+    mtd_train_filenames.txt in `root`).  train_fraction: share of the tiles with
     defect-free images that train (`tile`; at least one trains and one is tested).
 
     Raises PNIError when an option is out of range, or the list is missing or names other images.
@@ -65,9 +67,7 @@ def read_mtd(
     if split == "differnet":
         names = _differnet_names(root, train_list, {p.name for p in free})
         training = {p for p in free if p.name in names}
-        both = {free[p] for p in training} & {
-            t for p, t in zip(images, tiles, strict=True) if p not in training
-        }
+        both = {free[p] for p in training} & {t for p, t in zip(images, tiles, strict=True) if p not in training}
         note = f"split differnet leaks: {len(both)} tiles are in training and test; compare with split tile"
     elif split == "tile":
         chosen = _training_tiles(sorted(set(free.values())), seed, train_fraction)
@@ -109,15 +109,16 @@ def _training_tiles(tiles: list[int], seed: int, fraction: float) -> set[int]:
 
 
 def _differnet_names(root: Path, train_list: str | Path | None, known: set[str]) -> set[str]:
-    path = root / "differnet_train_filenames.txt" if train_list is None else Path(train_list).expanduser()
+    if train_list is None:
+        train_list = next((root / name for name in _LIST_NAMES if (root / name).is_file()), root / _LIST_NAMES[0])
+    path = Path(train_list).expanduser()
     if not path.is_file():
         raise PNIError(
-            f"{path}: does not exist: give train_list= the list of marco-rudolph/differnet, or use split=tile"
+            f"{path}: does not exist: get it from the repository marco-rudolph/differnet (its name there) "
+            "and give train_list=, or use split=tile"
         )
     names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
     strange = sorted(names - known)
     if strange or not names:
-        raise PNIError(
-            f"{path}: names {strange[0] if strange else 'no image'}, which is no image of MT_Free: check it"
-        )
+        raise PNIError(f"{path}: names {strange[0] if strange else 'no image'}, which is no image of MT_Free: check it")
     return names

@@ -1,0 +1,6 @@
+"""BTAD: fetch, verify, unpack and check it.  See btad.md."""
+
+from common import prepare_and_check
+
+if __name__ == "__main__":
+    prepare_and_check("btad")

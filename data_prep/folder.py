@@ -1,0 +1,27 @@
+"""Your own images: check a folder to train on, and one to score.  See folder.md."""
+
+import argparse
+import sys
+
+from pnilib.data import check_dataset, load_dataset
+from pnilib.errors import PNIError
+
+
+def main() -> None:
+    """Print the counts, and a line for every defect."""
+    parser = argparse.ArgumentParser(description="Check a folder of your own images: see folder.md")
+    parser.add_argument("--root", required=True, help="folder of normal images")
+    parser.add_argument("--test-root", help="folder of images to score")
+    args = parser.parse_args()
+    try:
+        dataset = load_dataset("folder", args.root, test_root=args.test_root)
+        findings = check_dataset(dataset)
+    except PNIError as fault:
+        sys.exit(f"error: {fault}")
+    print(f"{len(dataset.train)} training, {len(dataset.test)} test, {len(findings)} findings")
+    for line in [*dataset.notes, *findings]:
+        print(f"  {line}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Magnetic Tile Defects: fetch, verify, unpack and check it.  See mtd.md."""
+
+from common import prepare_and_check
+
+if __name__ == "__main__":
+    prepare_and_check("mtd")

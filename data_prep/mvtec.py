@@ -1,0 +1,6 @@
+"""MVTec AD: fetch, verify, unpack and check it.  See mvtec.md."""
+
+from common import prepare_and_check
+
+if __name__ == "__main__":
+    prepare_and_check("mvtec")
