@@ -1,0 +1,1 @@
+"""Pictures for notebooks and reports: every function draws on an Axes, returns it and never saves."""
