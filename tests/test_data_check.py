@@ -1,6 +1,7 @@
 """Plant one defect of each kind; the report names each of them and nothing else."""
 
 import hashlib
+import runpy
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from test_data import MTD, btad, mask, mtd, mvtec, needs_mtd, put
 
-from pnilib.data import Finding, check_dataset, load_dataset
+from pnilib.data import DATASETS, Finding, check_dataset, load_dataset
 
 
 def check(name: str, root: Path, category: str | None = None, **options) -> dict[tuple[str, str], Finding]:
@@ -118,3 +119,28 @@ def test_mtd_strays(tmp_path):
 def test_published_mtd_has_four_empty_masks(split):
     findings = check_dataset(load_dataset("mtd", MTD, split=split), progress=False)
     assert {f.kind for f in findings} == {"empty-mask"} and len(findings) == 4
+
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "data_prep"
+
+
+def run_script(monkeypatch, name: str, *arguments: object) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+    runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+
+
+def test_scripts(tmp_path, monkeypatch, capsys):
+    put(mvtec(tmp_path / "m") / "bolt/test/scratch/000.png", 99)
+    run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "m")
+    printed = capsys.readouterr().out
+    assert "mvtec/bolt: 3 training, 4 test, 1 findings" in printed and "defect image without a mask" in printed
+    run_script(monkeypatch, "folder.py", "--root", tmp_path / "m/bolt/train", "--test-root", tmp_path / "m/bolt/test")
+    assert "3 training, 4 test, 0 findings" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: mvtec: cannot be downloaded"):
+        run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "absent")
+
+
+def test_every_data_set_has_a_script_and_a_page():
+    for name in DATASETS:
+        assert (SCRIPTS / f"{name}.py").is_file() and (SCRIPTS / f"{name}.md").is_file()

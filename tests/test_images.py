@@ -46,7 +46,7 @@ def test_formats(tmp_path, name, image, rgb):
 
 def test_palette_with_transparency(tmp_path):
     image = Image.new("RGB", (8, 8), (255, 51, 0)).quantize(4)
-    path = save(tmp_path / "p.png", image, transparency=bytes([0, 255]))
+    path = save(tmp_path / "p.png", image, transparency=bytes([100, 200]))
     assert read_image(path, SAME)[:, 0, 0].tolist() == pytest.approx([1.0, 0.2, 0.0])
 
 

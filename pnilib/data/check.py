@@ -62,7 +62,8 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> list[Finding]:
         elif pixels in seen_in_train:
             where = f"shows the same pixels as the training image {seen_in_train[pixels]}"
             findings.append(Finding("duplicate", sample["image_path"], where, "remove one of the two"))
-    findings += _missing_masks(samples)
+    if dataset.name != "folder":  # that layout has no masks at all
+        findings += _missing_masks(samples)
     findings += _strays(dataset)
     return sorted(findings, key=lambda f: (f.kind, f.path))
 
