@@ -35,9 +35,7 @@ def aggregate_literal(levels: list[Tensor], patch: int, dim: int) -> Float[Tenso
     return embeddings.reshape(len(levels[0]), *size, dim).permute(0, 3, 1, 2)
 
 
-def pooling_bands(
-    channels: int, patch: int, dim: int, n_levels: int, level: int
-) -> tuple[int, Tensor, Tensor]:
+def pooling_bands(channels: int, patch: int, dim: int, n_levels: int, level: int) -> tuple[int, Tensor, Tensor]:
     """What one level adds to the embedding: (first output channel, first input channels, weights).
 
     Output `first + r` receives sum_k weights[r, k] * window(channel starts[r] + k): `starts` (rows,),
@@ -69,9 +67,7 @@ def aggregate_mean(levels: list[Tensor], patch: int) -> Float[Tensor, "b d gh gw
     """For `scattering`: mean over patch x patch cells of each level (at borders, of the cells that
     exist), coarser levels resized bilinearly, all channels kept."""
     size = levels[0].shape[-2:]
-    means = [
-        F.avg_pool2d(level, patch, stride=1, padding=patch // 2, count_include_pad=False) for level in levels
-    ]
+    means = [F.avg_pool2d(level, patch, stride=1, padding=patch // 2, count_include_pad=False) for level in levels]
     resized = [F.interpolate(mean, size=size, mode="bilinear", align_corners=False) for mean in means]
     return torch.cat(resized, dim=1)
 

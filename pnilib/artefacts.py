@@ -118,9 +118,7 @@ def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequ
         writer.writerows(rows)
 
 
-def write_artefact(
-    directory: Path | str, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
-) -> None:
+def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]) -> None:
     """Write the folder `directory`: one safetensors file for each key of `tensors`, and `meta`.
 
     Tensors of any shape and dtype that safetensors knows are stored from the CPU.  An older

@@ -139,9 +139,7 @@ def _read_weights(config: PNIConfig) -> tuple[dict[str, Tensor], str]:
         return _download(config.backbone), "weights=imagenet"
     path = Path(config.weights)
     if not path.is_file():
-        raise PNIError(
-            f"{path}: there is no such file of weights: give a state dict, weights=imagenet or random"
-        )
+        raise PNIError(f"{path}: there is no such file of weights: give a state dict, weights=imagenet or random")
     return _read_file(path), str(path)
 
 
@@ -195,9 +193,7 @@ def _modern(key: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
 
 
-def _checked(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], origin: str, name: str
-) -> dict[str, Tensor]:
+def _checked(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], origin: str, name: str) -> dict[str, Tensor]:
     """The wanted tensors as float32; PNIError at the first that is missing, misshapen or not finite."""
     checked = {}
     for key, example in wanted.items():

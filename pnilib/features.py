@@ -109,9 +109,7 @@ class Embedder:
         self.norm = FeatureNorm.load(self.config.feature_norm, state) if wanted else None
 
 
-def raw_features(
-    split: ImageSource, embedder: Embedder, batch: int = 8, progress: bool = True
-) -> Iterator[Tensor]:
+def raw_features(split: ImageSource, embedder: Embedder, batch: int = 8, progress: bool = True) -> Iterator[Tensor]:
     """Raw features of a split, batch by batch (b gh gw d): feed them to `Embedder.fit_norm`."""
     bar = tqdm(total=len(split), desc="features", unit="image", disable=not progress)
     with bar:
@@ -141,9 +139,7 @@ def extract(
     n_bytes = 4 * int(np.prod(shape))
     if out is None:
         if n_bytes > psutil.virtual_memory().available:
-            raise PNIError(
-                f"features: {n_bytes / 2**30:.1f} GiB do not fit in memory: give a file to map (out)"
-            )
+            raise PNIError(f"features: {n_bytes / 2**30:.1f} GiB do not fit in memory: give a file to map (out)")
         features, done, save = np.empty(shape, np.float32), 0, None
     else:
         out = Path(out)
@@ -203,9 +199,7 @@ class _PartialFile:
             stale.unlink(missing_ok=True)
         needed, free = 4 * int(np.prod(shape)), shutil.disk_usage(out.parent).free
         if needed > free:  # writing to a map on a full disk kills the process
-            raise PNIError(
-                f"{out}: features need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free: make room"
-            )
+            raise PNIError(f"{out}: features need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free: make room")
         self.features = np.lib.format.open_memmap(self.part, mode="w+", dtype=np.float32, shape=shape)
 
     def _resumable(self) -> int:

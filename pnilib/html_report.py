@@ -30,9 +30,7 @@ def notebook_html(notebook: nbformat.NotebookNode, title: str, folder: Path) -> 
     Pictures that its text links to are looked up in `folder`, where the notebook was written.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # about versions of the notebook format: none of the reader's business
+        warnings.simplefilter("ignore")  # about versions of the notebook format: none of the reader's business
         page, _ = _StaticExporter().from_notebook_node(
             notebook, resources={"metadata": {"name": title, "path": str(folder)}}
         )

@@ -120,9 +120,7 @@ def _declared(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
             try:
                 statements = ast.parse(cell.source).body
             except SyntaxError as error:
-                raise PNIError(
-                    f"{path}: parameters cell, line {error.lineno}: not Python: correct it"
-                ) from None
+                raise PNIError(f"{path}: parameters cell, line {error.lineno}: not Python: correct it") from None
             targets = [
                 target
                 for statement in statements

@@ -129,9 +129,7 @@ def _environment(work: Path) -> dict[str, str]:
     }
 
 
-def _verdict(
-    end: dict[str, Any] | None, late: bool, timeout_s: float | None, status: int, log: Path
-) -> str | None:
+def _verdict(end: dict[str, Any] | None, late: bool, timeout_s: float | None, status: int, log: Path) -> str | None:
     if late:
         return f"stopped after the time limit of {timeout_s:g} s"
     if end is None:  # the worker died without a word

@@ -67,16 +67,12 @@ def run_notebook(
     with os_errors(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
         if path.resolve().parent == out_dir.resolve():
-            raise PNIError(
-                f"{out_dir}: holds the notebook itself: choose another folder for the executed copy"
-            )
+            raise PNIError(f"{out_dir}: holds the notebook itself: choose another folder for the executed copy")
     partial = out_dir.resolve() / f".{path.stem}.partial.ipynb"
     with tempfile.TemporaryDirectory(prefix="pnilib-notebook-") as name:
         work = Path(name)
         try:
-            bar = tqdm(
-                total=len(source.cells), desc=path.stem, unit="cell", disable=None if progress else True
-            )
+            bar = tqdm(total=len(source.cells), desc=path.stem, unit="cell", disable=None if progress else True)
             with bar:
                 result = run_worker(work, path, partial, parameters, timeout_s, bar)
             _publish(partial, out_dir, path)

@@ -222,9 +222,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path):
 def test_write_json_and_csv(tmp_path):
     write_json(tmp_path / "a.json", {"b": [1, None], "a": "é"})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"b": [1, None], "a": "é"}
-    write_csv(
-        tmp_path / "a.csv", [{"metric": "P,AUROC", "value": 0.1 + 0.2}, {"metric": "x"}], ["metric", "value"]
-    )
+    write_csv(tmp_path / "a.csv", [{"metric": "P,AUROC", "value": 0.1 + 0.2}, {"metric": "x"}], ["metric", "value"])
     assert (tmp_path / "a.csv").read_text() == 'metric,value\n"P,AUROC",0.30000000000000004\nx,\n'
     with pytest.raises(PNIError, match="'extra'"):
         write_csv(tmp_path / "b.csv", [{"extra": 1}], ["metric"])
@@ -240,9 +238,7 @@ def test_exclusive_refuses_a_second_holder_at_once(tmp_path):
             "import sys; from pnilib.artefacts import exclusive\n"
             "try:\n    exclusive(sys.argv[1]).__enter__()\nexcept ValueError as e: print(e)"
         )
-        other = subprocess.run(
-            [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
-        )
+        other = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
         assert "another run is writing there" in other.stdout
     with exclusive(folder):
         pass  # free again

@@ -1,17 +1,32 @@
-"""Every notebook runs to its end at smoke size, through the runner that the command line uses."""
+"""Every notebook runs from a fresh kernel at smoke size, through the runner that `pni reproduce` uses."""
 
 from pathlib import Path
 
 import pytest
 
-from pnilib.runner import parameter_names, run_notebook, summary_text
+from pnilib.demo import make_demo
+from pnilib.runner import parameter_names, run_notebook
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("notebooks")
+    make_demo(root / "demo", progress=False)
+    return {"profile": "smoke", "data_dir": str(root / "demo"), "model_dir": str(root / "models")}
+
+
+def test_all_six_are_there() -> None:
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == [
+        "00_tour", "01_features", "02_coresets", "03_neighborhood", "04_position", "05_anomaly_map",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_at_smoke_size(path, tmp_path):
-    wanted = {"profile": "smoke", "device": "cpu", "out_dir": str(tmp_path / "work")}
-    own = {name: value for name, value in wanted.items() if name in parameter_names(path)}
-    result = run_notebook(path, tmp_path / "out", own, timeout_s=600, progress=False)
-    assert result.ok, summary_text([result])
+def test_notebook_runs(path: Path, places: dict[str, str], tmp_path: Path) -> None:
+    assert {"profile", "category", "seed", "device", "data_dir", "model_dir"} <= set(parameter_names(path))
+    result = run_notebook(path, tmp_path, places, timeout_s=600, progress=False)
+    assert result.ok, f"{result.failing_cell}: {result.error}"
+    assert list((tmp_path / "figures").glob("*.png"))

@@ -1,0 +1,122 @@
+"""What each source of information is worth: settings x combinations x centre, in one table (PNI Table 3, S7).
+
+For every seed the model is fitted twice, the MLP's centre excluded (eq. 7) and leaked (the release, B1); features and
+coreset are shared.  Each finished (seed, centre) is kept as a CSV, so a killed table resumes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from pnilib.artefacts import atomic_write
+from pnilib.config import PNIConfig
+from pnilib.data import Dataset
+from pnilib.errors import PNIError
+from pnilib.evaluation import evaluate
+from pnilib.metrics import image_auroc
+from pnilib.pni import PNI
+
+__all__ = ["ROWS", "ablate", "summarise", "to_markdown"]
+
+ROWS: dict[str, dict[str, str]] = {
+    "A: nearest neighbor": dict(setting="A"),
+    "B: neighborhood gate": dict(setting="B"),
+    "position gate": dict(setting="position"),
+    "E: combine=prob, eq. (6)": dict(setting="E", combine="prob"),
+    "E: combine=score (released)": dict(setting="E", combine="score"),
+    "E: combine=product (ours)": dict(setting="E", combine="product"),
+}
+"""Rows of the table; those with a neighborhood gate exist for both centres."""
+
+SHOWN = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO"}
+
+
+def _uses_neighborhood(choice: dict[str, str]) -> bool:
+    return choice["setting"] in ("B", "E")
+
+
+def ablate(
+    load: Callable[[int], Dataset],
+    config: PNIConfig,
+    folder: Path | str,
+    seeds: list[int],
+    *,
+    device: str = "cpu",
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Tidy results: one row for each (dataset, category, seed, nb_centre, row, metric), metrics as in METRICS, and
+    `i_auroc[<defect type>]` for each defect against all normal test images.
+
+    `load(seed)` gives the data set, whose split may depend on the seed.  `folder` keeps finished units.
+    """
+    folder = Path(folder)
+    tables = []
+    for seed in seeds:
+        dataset = load(seed)
+        base = config.replace(seed=seed, setting="E", calibration_images=0)
+        for centre in ("excluded", "leaked"):
+            unit = base.replace(nb_centre=centre)
+            identity = json.dumps([unit.to_dict(), dataset.train.fingerprint(), dataset.test.fingerprint()])
+            file = folder / f"seed{seed}-{centre}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.csv"
+            if not file.exists():
+                work = folder / f"work-seed{seed}"
+                table = _unit(dataset, unit, work, device, progress)
+                with atomic_write(file) as handle:
+                    table.to_csv(handle, index=False, lineterminator="\n")
+            tables.append(pd.read_csv(file, keep_default_na=False, na_values=[""]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _unit(dataset: Dataset, config: PNIConfig, work: Path, device: str, progress: bool) -> pd.DataFrame:
+    model = PNI(config, device).fit(dataset.train, workdir=work, progress=progress)
+    centre = config.nb_centre
+    chosen = {name: row for name, row in ROWS.items() if centre == "excluded" or _uses_neighborhood(row)}
+    variants = {name: config.replace(**row) for name, row in chosen.items()}
+    test = dataset.test
+    labels, defects = test.samples["label"].to_numpy(), test.samples["defect_type"].to_numpy()
+    rows = []
+    for name, prediction in model.predict_variants(test, variants, progress=progress).items():
+        values = dict(evaluate(prediction, test).metrics)
+        for defect in sorted(set(defects[labels == 1])):
+            part = (labels == 0) | (defects == defect)
+            values[f"i_auroc[{defect}]"] = image_auroc(prediction.image_scores[part], labels[part])
+        rows += [
+            dict(dataset=dataset.name, category=dataset.category, seed=config.seed, nb_centre=centre, row=name,
+                 metric=metric, value=value)
+            for metric, value in values.items()
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def summarise(results: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
+    """Mean and standard deviation over seeds (of the mean over categories), percent: one line a row and centre."""
+    if results.empty:
+        raise PNIError("there are no results to summarise")
+    wanted = list(SHOWN) if metrics is None else metrics
+    part = results[results["metric"].isin(wanted)]
+    per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].mean() * 100
+    stats = per_seed.groupby(level=["row", "nb_centre", "metric"], sort=False).agg(["mean", "std", "count"])
+    return stats.unstack("metric").reindex(columns=pd.MultiIndex.from_product([["mean", "std", "count"], wanted]))
+
+
+def to_markdown(summary: pd.DataFrame) -> str:
+    """The summary as a Markdown table: mean ± sd, percent, two decimals."""
+    metrics = list(dict.fromkeys(summary.columns.get_level_values(1)))
+    lines = [
+        "| setting | centre of the MLP's window | " + " | ".join(SHOWN.get(m, m) for m in metrics) + " |",
+        "|---|---|" + "---|" * len(metrics),
+    ]
+    for name in ROWS:
+        for centre in ("excluded", "leaked"):
+            if (name, centre) not in summary.index:
+                continue
+            line = summary.loc[(name, centre)]
+            cells = [
+                f"{line['mean', m]:.2f}" + (f" ± {line['std', m]:.2f}" if line["count", m] > 1 else "") for m in metrics
+            ]
+            shown = centre if _uses_neighborhood(ROWS[name]) else "–"
+            lines.append(f"| {name} | {shown} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

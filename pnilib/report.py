@@ -1,0 +1,148 @@
+"""What an evaluation leaves on disk: tidy tables, pictures, and a page to look at.
+
+scores.csv     one row an image: score, decision at both thresholds
+metrics.csv    one row a metric
+pictures.png   every kind of defect, the normal images with the highest scores; one colour scale
+scores.png     histogram of image scores with both thresholds
+"""
+
+import base64
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pnilib.artefacts import atomic_write, write_json
+from pnilib.data import Split
+from pnilib.evaluation import METRICS, Evaluation
+from pnilib.figures.images import color_bar, show_image, show_map
+from pnilib.prediction import Prediction
+
+__all__ = ["draw_examples", "draw_scores", "save_figure", "write_evaluation", "write_page"]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """PNG written completely or not at all; without a date inside, so that equal pictures are equal files."""
+    with atomic_write(path, "wb") as handle:
+        figure.savefig(handle, format="png", dpi=110, metadata={"Software": None})
+
+
+def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, float], ax: Axes) -> Axes:
+    """Histogram of image scores by label, with named thresholds; bins shared."""
+    bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 31)
+    ax.hist(scores[labels == 0], bins=bins, color="#4477aa", alpha=0.75, label="normal")
+    ax.hist(scores[labels == 1], bins=bins, color="#ee6677", alpha=0.65, label="defective")
+    for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
+        if np.isfinite(value):
+            ax.axvline(value, color="black", linestyle=style, label=f"{name}: {value:.2f}")
+    ax.set_xlabel("image score (higher = more anomalous)")
+    ax.set_ylabel("images")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def draw_examples(prediction: Prediction, test: Split, n_normal: int = 2, most: int = 10) -> Figure:
+    """Columns: the highest-scored normal images, then for each kind of defect its median image.
+
+    Rows: the image with the true outline, the map over it.  The scale runs from the median to the 99.9 %
+    quantile of all maps of the category.
+    """
+    labels, defects = test.samples["label"].to_numpy(), test.samples["defect_type"].to_numpy()
+    order = np.argsort(-prediction.image_scores, kind="stable")
+    chosen = [int(i) for i in order if labels[i] == 0][:n_normal]
+    for defect in sorted(set(defects[labels == 1])):
+        of_kind = [int(i) for i in order if labels[i] == 1 and defects[i] == defect]
+        chosen.append(of_kind[len(of_kind) // 2])
+    chosen = (chosen or [int(i) for i in order])[:most]
+    limits = (float(np.quantile(prediction.maps, 0.5)), float(np.quantile(prediction.maps, 0.999)))
+    figure = Figure(figsize=(1.9 * len(chosen) + 0.8, 4.3), layout="constrained")
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    geometry = prediction.config.geometry
+    for column, i in enumerate(chosen):
+        image, mask = test.image(i, geometry), test.mask(i, geometry) if labels[i] >= 0 else None
+        name = "normal" if labels[i] == 0 else str(defects[i]).replace("_", " ")
+        show_image(image, axes[0, column], mask=mask, title=name)
+        show_map(
+            prediction.maps[i], axes[1, column], limits=limits, image=image, mask=mask,
+            title=f"score {prediction.image_scores[i]:.2f}",
+        )  # fmt: skip
+    color_bar(list(axes[1]), limits, "anomaly score")
+    return figure
+
+
+def write_evaluation(folder: Path, prediction: Prediction, test: Split, evaluation: Evaluation) -> None:
+    """All files named above, each complete or not there."""
+    samples, metrics = test.samples, evaluation.metrics
+    table = pd.DataFrame(
+        {
+            "image": samples["image_path"],
+            "label": samples["label"],
+            "defect_type": samples["defect_type"],
+            "score": prediction.image_scores,
+            "defect_by_test_optimal_threshold": prediction.image_scores >= metrics["i_threshold"],
+            "defect_by_normal_threshold": prediction.image_scores >= metrics["normal_threshold"],
+        }
+    )
+    for column, threshold in (("test_optimal", "i_threshold"), ("normal", "normal_threshold")):
+        if np.isnan(metrics[threshold]):
+            table[f"defect_by_{column}_threshold"] = None
+    rows = pd.DataFrame([dict(metric=key, value=value, meaning=METRICS[key]) for key, value in metrics.items()])
+    for name, frame in (("scores.csv", table), ("metrics.csv", rows)):
+        with atomic_write(folder / name) as handle:
+            frame.to_csv(handle, index=False, lineterminator="\n")
+    write_json(
+        folder / "evaluation.json",
+        {
+            "metrics": {key: None if np.isnan(value) else value for key, value in metrics.items()},
+            "i_auroc_95": [None if np.isnan(bound) else bound for bound in evaluation.interval[:2]],
+            "notes": evaluation.notes,
+            "n_normal": evaluation.n_normal,
+            "n_defective": evaluation.n_defective,
+            "config": prediction.config.to_dict(),
+        },
+    )
+    with matplotlib.rc_context({"font.size": 9}):
+        save_figure(draw_examples(prediction, test), folder / "pictures.png")
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        thresholds = {"test-optimal": metrics["i_threshold"], "normal images only": metrics["normal_threshold"]}
+        known = samples["label"].to_numpy() >= 0
+        draw_scores(prediction.image_scores[known], samples["label"].to_numpy()[known], thresholds, figure.subplots())
+        save_figure(figure, folder / "scores.png")
+
+
+_STYLE = """body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse}td,th{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:right}
+td:first-child,th:first-child{text-align:left}img{max-width:100%}footer{color:#666;margin-top:3rem}"""
+
+
+def write_page(folder: Path, title: str, table: pd.DataFrame, categories: list[str], facts: dict[str, Any]) -> Path:
+    """One self-contained HTML page: the table, each category's pictures, links to executed notebooks, the facts."""
+
+    def picture(path: Path, text: str) -> str:
+        blob = base64.b64encode(path.read_bytes()).decode()
+        return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{blob}"></p>'
+
+    parts = [f"<h1>{html.escape(title)}</h1>", table.to_html(index=False, border=0, escape=True, na_rep="–")]
+    notebooks = sorted((folder / "notebooks").glob("*.html"))
+    if notebooks:
+        links = "".join(f'<li><a href="notebooks/{p.name}">{html.escape(p.stem)}</a></li>' for p in notebooks)
+        parts.append(f"<h2>Notebooks, executed</h2><ul>{links}</ul>")
+    for category in categories:
+        parts.append(f"<h2>{html.escape(category)}</h2>")
+        for name, text in (("pictures.png", "images and anomaly maps"), ("scores.png", "histogram of image scores")):
+            parts.append(picture(folder / category / "evaluation" / name, f"{category}: {text}"))
+    shown = html.escape(json.dumps(facts, indent=2))
+    parts.append(f"<footer><details><summary>How this was made</summary><pre>{shown}</pre></details></footer>")
+    page = folder / "index.html"
+    with atomic_write(page) as handle:
+        handle.write(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+        )
+    return page

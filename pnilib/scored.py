@@ -1,0 +1,126 @@
+"""New images, scored: one CSV, and a heat map of each, all on one colour scale.
+
+Each finished image is noted in scores.part.jsonl, so a killed run resumes and loses one image at most.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps
+from numpy import ndarray
+from PIL import Image
+from tqdm import tqdm
+
+from pnilib.artefacts import atomic_write, exclusive
+from pnilib.data.files import IMAGE_SUFFIXES
+from pnilib.errors import PNIError
+from pnilib.images import read_image
+from pnilib.pni import PNI
+
+__all__ = ["heat_map", "score_folder"]
+
+COLUMNS = ["image", "score", "defective", "problem"]
+
+
+def heat_map(
+    image: Float[ndarray, "h w 3"], anomaly_map: Float[ndarray, "h w"], limits: tuple[float, float]
+) -> UInt8[ndarray, "h w 3"]:
+    """The grey image under the map: clear at the lower limit (score units), opaque at the upper."""
+    low, high = limits
+    level = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0.0, 1.0)
+    colours = colormaps["inferno"](level)[..., :3]
+    strength = 0.8 * level[..., None]
+    blended = (1 - strength) * image.mean(axis=2, keepdims=True) + strength * colours
+    return (255 * np.clip(blended, 0, 1)).round().astype(np.uint8)
+
+
+def score_folder(model: PNI, images: Path | str, out: Path | str, *, progress: bool = False) -> pd.DataFrame:
+    """Score every image below `images`; returns, and writes to out/scores.csv, one row an image.
+
+    score; defective: at or above the normal-only threshold, empty where the model has none; problem: why an unreadable
+    image has no score (the others are scored all the same).  Heat maps run from the smallest to twice the
+    largest map value of the calibration images.
+
+    Raises PNIError for no images, a model without calibration, and when another run writes to `out`.
+    """
+    images, out = Path(images), Path(out)
+    if model.calibration is None:
+        raise PNIError(
+            "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
+        )
+    files = _image_files(images)
+    model_id = hashlib.sha256(json.dumps([model.config.to_dict(), model.train_paths]).encode()).hexdigest()
+    with exclusive(out):
+        notes = out / "scores.part.jsonl"
+        done = _finished(notes, model_id)
+        with open(notes, "a" if done else "w") as record:
+            if not done:
+                record.write(json.dumps({"model": model_id}) + "\n")
+            for name, path in tqdm(files.items(), desc="scoring", unit="image", disable=not progress):
+                stamp = path.stat().st_mtime_ns
+                if name in done and done[name]["stamp"] == stamp:
+                    continue
+                done[name] = {"stamp": stamp, "row": _score_one(model, name, path, out)}
+                record.write(json.dumps({"name": name} | done[name]) + "\n")
+                record.flush()
+        table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
+        with atomic_write(out / "scores.csv") as handle:
+            table.to_csv(handle, index=False, lineterminator="\n")
+        notes.unlink()
+    return table
+
+
+def _image_files(images: Path) -> dict[str, Path]:
+    """Name to show -> file, sorted."""
+    if images.is_file():
+        return {images.name: images}
+    found = {
+        path.relative_to(images).as_posix(): path
+        for path in sorted(images.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    }
+    if not found:
+        raise PNIError(f"{images}: holds no image ({', '.join(IMAGE_SUFFIXES)}): give the folder with the images")
+    return found
+
+
+def _finished(notes: Path, model_id: str) -> dict[str, dict[str, Any]]:
+    """Rows that an interrupted run of the same model left; a last half-written line is dropped."""
+    try:
+        lines = notes.read_text().splitlines()
+    except OSError:
+        return {}
+    done: dict[str, dict[str, Any]] = {}
+    for i, line in enumerate(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return done
+        if i == 0:
+            if entry.get("model") != model_id:
+                return {}
+        else:
+            done[entry["name"]] = {"stamp": entry["stamp"], "row": entry["row"]}
+    return done
+
+
+def _score_one(model: PNI, name: str, path: Path, out: Path) -> dict[str, Any]:
+    assert model.calibration is not None
+    try:
+        image = read_image(path, model.config.geometry)
+    except PNIError as fault:
+        return {"image": name, "score": None, "defective": None, "problem": str(fault)}
+    found = model.predict(image[None])
+    limits = (model.calibration.low, 2 * model.calibration.high)
+    picture = heat_map(image.permute(1, 2, 0).numpy(), found.maps[0], limits)
+    with atomic_write(out / "heatmaps" / f"{name}.png", "wb") as handle:
+        Image.fromarray(picture).save(handle, format="PNG")
+    score = float(found.image_scores[0])
+    decision = None if math.isnan(found.threshold) else bool(score >= found.threshold)
+    return {"image": name, "score": score, "defective": decision, "problem": None}
