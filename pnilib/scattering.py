@@ -12,7 +12,9 @@ and D "blur by 0.8 px, then average 2 x 2",
     second order  U_j,k,i,l = |psi_l * D^(i-j) U_j,k|,   i > j.
 
 Everything is averaged to stride 8 (octaves 0-2) or 16 (octave 3, and the first order again) and its
-square root taken.  Two opponent colours add their local mean and their first order.
+square root taken.  Two opponent colours, not contrast-normalised, add their local mean and their first
+order: a gray image leaves these channels at 0.  Meant to be pooled over 3 x 3 cells (agg_patch = 3) and
+standardised (feature_norm).
 """
 
 import math
