@@ -32,6 +32,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[str | None] = []
+        self.starts: list[int] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/file.zip"
 
 
@@ -44,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         body, start = self.server.body, 0
         if asked and self.server.ranges and self.headers.get("If-Range") == self.server.etag:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.server.starts.append(start)
         if start >= len(body):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -102,6 +104,7 @@ def test_interrupted_download_resumes(server, tmp_path):
     server.stop_after = None
     quiet(server.url, tmp_path / "f.zip", sha(BODY))
     assert server.requests == [None, f"bytes={arrived}-"]
+    assert server.starts == [0, arrived]  # only the rest was sent
     assert (tmp_path / "f.zip").read_bytes() == BODY
 
 
