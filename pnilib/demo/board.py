@@ -168,8 +168,8 @@ def _chip(canvas: Canvas, frame: Frame, tone: float, lot_number: Float[np.ndarra
     canvas.shade(body, 0.5, blur=0.005, dx=0.005, dy=0.007)
     canvas.paint(body, np.array((0.13, 0.13, 0.14)) * tone, 3)
     canvas.paint(canvas.polygon(frame.points(_box(0.054, 0.03))), np.array((0.18, 0.18, 0.19)) * tone, 3)
-    dot = frame.at(-0.041, 0.017)
-    canvas.paint(canvas.disc(dot.x, dot.y, 0.007), (0.5, 0.5, 0.48), 3)
+    dot = frame.at(-0.039, 0.016)
+    canvas.paint(canvas.disc(dot.x, dot.y, 0.009), (0.5, 0.5, 0.48), 3)
     for k, line in enumerate(lot_number):
         level = -0.012 + 0.016 * k
         for start, length in zip((-0.026, -0.01, 0.006, 0.022), line[:4], strict=True):
