@@ -30,9 +30,7 @@ def scene(n_images: int, side: int, n_regions: int, seed: int = 0) -> tuple[np.n
     Four defects (ellipses, every fifth a ring) in each of the first n_regions / 4 images; the rest good.
     """
     rng = np.random.default_rng(seed)
-    maps = np.stack(
-        [ndimage.gaussian_filter(rng.standard_normal((side, side)), side / 60) for _ in range(n_images)]
-    )
+    maps = np.stack([ndimage.gaussian_filter(rng.standard_normal((side, side)), side / 60) for _ in range(n_images)])
     maps /= maps.std()
     masks = np.zeros(maps.shape, bool)
     half = side // 2
@@ -85,9 +83,7 @@ def released_loop(
     fpr, pro = [], []
     for step in range(steps) if timed is None else np.linspace(0, steps - 1, timed).astype(int):
         called = maps > np.float64(high - int(step) * ((high - low) / steps))
-        pro.append(
-            np.mean([np.logical_and(called[box], filled).sum() / area for box, filled, area in regions])
-        )
+        pro.append(np.mean([np.logical_and(called[box], filled).sum() / area for box, filled, area in regions]))
         fpr.append(np.logical_and(normal, called).sum() / normal.sum())
     kept = np.array(fpr) <= limit
     x, y = np.array(fpr)[kept], np.array(pro)[kept]
@@ -106,9 +102,7 @@ def seconds(function: Any, repeats: int = 1) -> tuple[float, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="run all 2,000 thresholds of the loop")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--images", type=int, default=100)

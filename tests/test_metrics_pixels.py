@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from pnilib.errors import PNIError
 from pnilib.metrics import PixelStatistics, UndefinedMetricWarning, aupro, f1_max, pixel_auroc, pro_curve
+from pnilib.metrics.pro import _rounded_down
 from pnilib.metrics.regions import defect_pixels
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_aupro.py"
@@ -49,11 +50,10 @@ def test_exact_aupro_is_the_definition(scene, limit):
 
 
 def test_aupro_by_hand():
-    # One image.  Regions: A = {9}, B = {7, 2}.  Normal: 8, 7, 1, 0 (N = 4).
+    # One image.  Regions: A = {9}, B = {7, 2}.  Normal: 8, 7, 1, 0, 1 (N = 5).
     maps = np.array([[[9, 8, 7, 7], [1, 0, 1, 2]]], np.float32)
-    maps[0, 1] = [1, 0, 1, 2]
     masks = np.array([[[1, 0, 0, 1], [0, 0, 0, 1]]])
-    # N = 5 normals: 8, 7, 1, 0, 1.  PRO: A counts 1/2, each pixel of B 1/4.
+    # PRO: A counts 1/2, each pixel of B 1/4.
     # t=9: (0, 1/2)   t=8: (1/5, 1/2)   t=7: (2/5, 3/4)   t=2: (2/5, 1)   then 1
     # limit 0.3: 0.2 * 1/2 + 0.1 * (1/2 + 5/8) / 2 = 0.15625, divided by 0.3
     assert aupro(maps, masks) == pytest.approx(0.15625 / 0.3)
@@ -167,6 +167,14 @@ def test_released_variant_is_the_loop(name, limit):
     maps, masks = scenes()[name]
     looped = bench.released_loop(maps, masks, limit)
     assert aupro(maps, masks, limit, variant="pni") == pytest.approx(looped, abs=1e-12)
+
+
+def test_rounded_thresholds_part_float32_scores_as_the_exact_ones():
+    scores = np.random.default_rng(0).standard_normal(200).astype(np.float32)
+    exact = scores.astype(np.float64)
+    for thresholds in (exact, exact - 1e-12, exact + 1e-12):  # on, just below and just above a score
+        rounded = _rounded_down(thresholds)
+        assert np.array_equal(exact > thresholds[:, None], scores > rounded[:, None])
 
 
 def test_released_variant_counts_filled_holes_and_rescales():

@@ -62,9 +62,7 @@ def checked_map(anomaly_map: ArrayLike, image: int) -> Float32[np.ndarray, "h w"
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         y, x = np.argwhere(~np.isfinite(array))[0]
-        raise PNIError(
-            f"map of image {image}: {array[y, x]} at row {y}, column {x}: metrics need finite maps"
-        )
+        raise PNIError(f"map of image {image}: {array[y, x]} at row {y}, column {x}: metrics need finite maps")
     return array
 
 

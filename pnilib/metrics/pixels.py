@@ -51,9 +51,7 @@ def aupro(
     return PixelStatistics.of(maps, masks).aupro(fpr_limit, variant)
 
 
-def pro_curve(
-    maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None], max_points: int | None = None
-) -> PROCurve:
+def pro_curve(maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None], max_points: int | None = None) -> PROCurve:
     """Per-region overlap over false-positive rate, from (0, 0) to (1, 1); see PixelStatistics."""
     return PixelStatistics.of(maps, masks).pro_curve(max_points)
 
@@ -129,9 +127,7 @@ class PixelStatistics:
     def aupro(self, limits: float = 0.3, variant: str = "exact") -> float: ...
     @overload
     def aupro(self, limits: Sequence[float], variant: str = "exact") -> dict[float, float]: ...
-    def aupro(
-        self, limits: float | Sequence[float] = 0.3, variant: str = "exact"
-    ) -> float | dict[float, float]:
+    def aupro(self, limits: float | Sequence[float] = 0.3, variant: str = "exact") -> float | dict[float, float]:
         """AUPRO up to one false-positive rate, or {limit: AUPRO} for several, from one sort.
 
         `variant` "exact" (a map without information gives limit / 2), or "pni", the released one (`pro`).
@@ -155,27 +151,17 @@ class PixelStatistics:
     def pr_curve(self, max_points: int | None = None) -> PRCurve:
         """Precision-recall curve of the pixels, thinned to `max_points` for a plot."""
         steps = self._steps("precision-recall curve")
-        return (
-            PRCurve(NO_VALUES, NO_VALUES, NO_VALUES) if steps is None else precision_recall(steps, max_points)
-        )
+        return PRCurve(NO_VALUES, NO_VALUES, NO_VALUES) if steps is None else precision_recall(steps, max_points)
 
     def roc_curve(self, max_points: int | None = None) -> ROCCurve:
         """ROC curve of the pixels, thinned to `max_points` for a plot."""
         steps = self._steps("ROC curve")
-        return (
-            ROCCurve(NO_VALUES, NO_VALUES, NO_VALUES)
-            if steps is None
-            else ROCCurve(*vertices(steps, max_points))
-        )
+        return ROCCurve(NO_VALUES, NO_VALUES, NO_VALUES) if steps is None else ROCCurve(*vertices(steps, max_points))
 
     def pro_curve(self, max_points: int | None = None) -> PROCurve:
         """Per-region overlap curve, thinned to `max_points` for a plot."""
         steps = self._steps("PRO curve", by_region=True)
-        return (
-            PROCurve(NO_VALUES, NO_VALUES, NO_VALUES)
-            if steps is None
-            else PROCurve(*vertices(steps, max_points))
-        )
+        return PROCurve(NO_VALUES, NO_VALUES, NO_VALUES) if steps is None else PROCurve(*vertices(steps, max_points))
 
     def _exact(self, limits: list[float]) -> dict[float, float]:
         steps = self._steps("AUPRO", max(limits), by_region=True)
