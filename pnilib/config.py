@@ -436,8 +436,8 @@ _EMBEDDED: dict[str, Any] = dict(
     patch=5,
     dist_size=1024,
     mlp_layers=4,
-    mlp_width=512,
-    mlp_epochs=6,
+    mlp_width=256,
+    mlp_epochs=4,
     mlp_lr_step=2,
 )
 _DEMO = _EMBEDDED | dict(
