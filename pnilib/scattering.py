@@ -149,6 +149,8 @@ class Scattering(nn.Module):
 
     def _modulus(self, maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n_moduli h w"]:
         """Wavelet moduli of every map, n outermost."""
+        if not bool(maps.any()):  # the colour of a gray image: nothing to filter
+            return maps.new_zeros(len(maps) * ORIENTATIONS, *maps.shape[1:])
         radius = self.bank.shape[-1] // 2
         waves = F.conv2d(_pad(maps, radius, radius, radius, radius)[:, None], self.bank)
         real, imag = waves.chunk(2, dim=1)

@@ -43,9 +43,7 @@ def test_halving_averages_pairs_of_blurred_samples() -> None:
 def test_wavelets_ignore_constants_and_answer_their_orientation() -> None:
     bank = morlet_bank().double()
     assert float(bank.sum((1, 2, 3)).abs().max()) < 1e-7
-    torch.testing.assert_close(
-        bank.square().sum((1, 2, 3))[0], bank.square().sum((1, 2, 3))[3], rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(bank.square().sum((1, 2, 3))[0], bank.square().sum((1, 2, 3))[3], rtol=1e-4, atol=0)
     for k in range(6):
         waves = grating(math.pi * k / 6, 1.65)[:, :1].double()
         moduli = torch.nn.functional.conv2d(waves, bank).reshape(2, 6, -1).square().sum(0).mean(1)
@@ -122,9 +120,7 @@ def test_slow_reference_of_one_second_order_path() -> None:
         result = torch.zeros_like(values)
         for row in range(len(values)):
             for col in range(len(values)):
-                window = values[mirror(len(values), row - 4, row + 5)][
-                    :, mirror(len(values), col - 4, col + 5)
-                ]
+                window = values[mirror(len(values), row - 4, row + 5)][:, mirror(len(values), col - 4, col + 5)]
                 real, imag = (window * bank[k, 0]).sum(), (window * bank[k + 6, 0]).sum()
                 result[row, col] = torch.hypot(real, imag)
         return result
