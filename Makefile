@@ -7,21 +7,21 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help demo test lab student bench clean
 
 help:
-	@echo "make demo     make the demo data, run PNI on it, write the report to runs/demo"
+	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
 	@echo "make test     format, lint, types, tests, notebooks at smoke size"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make student  copy the notebooks without their solutions to student/"
 	@echo "make bench    measure the time and memory of the main steps"
-	@echo "make clean    remove the environment and the caches (runs/ and data/ stay)"
+	@echo "make clean    remove the environment and the caches (runs/, results/ and data/ stay)"
 
 demo: $(VENV)/installed
-	$(BIN)/pni demo --out runs/demo
+	$(BIN)/pni demo --out results/demo
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks
