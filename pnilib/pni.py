@@ -22,7 +22,7 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import read_artefact, write_artefact, write_json
+from pnilib.artefacts import os_errors, read_artefact, write_artefact, write_json
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset, select_coreset
 from pnilib.data import Split
@@ -113,14 +113,15 @@ class PNI:
             if work is None:
                 return extract(train, self.embedder, progress=progress)
             file, done = work / "features.npy", work / "features.json"
-            if kept is None:
-                done.unlink(missing_ok=True)
-                write_artefact(work / "norm", {"norm": self.embedder.state()}, {"key": key})
-            if not (done.exists() and file.exists() and json.loads(done.read_text()) == {"key": key}):
-                extract(train, self.embedder, out=file, progress=progress, key=key)
-                write_json(done, {"key": key})
-            # copy-on-write: torch wants writable memory; nothing is ever written
-            return np.load(file, mmap_mode="c", allow_pickle=False)
+            with os_errors(work):
+                if kept is None:
+                    done.unlink(missing_ok=True)
+                    write_artefact(work / "norm", {"norm": self.embedder.state()}, {"key": key})
+                if not (done.exists() and file.exists() and json.loads(done.read_text()) == {"key": key}):
+                    extract(train, self.embedder, out=file, progress=progress, key=key)
+                    write_json(done, {"key": key})
+                # copy-on-write: torch wants writable memory; nothing is ever written
+                return np.load(file, mmap_mode="c", allow_pickle=False)
 
     def _coreset(self, features: ndarray, work: Path | None, key: str, progress: bool) -> Coreset:
         with self._timed("coreset"):
@@ -283,9 +284,7 @@ class PNI:
             foreign = None  # a single training image: nothing else to compare with
         needs_nb = any(config.setting in ("B", "E") for config in variants.values())
         if needs_nb and self.mlp is None:
-            raise PNIError(
-                f"the model was fitted with setting={self.config.setting}, without the MLP: fit with setting=E"
-            )
+            raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
         logits = self.mlp.logits_map(features[None])[0].flatten(0, 1) if needs_nb and self.mlp is not None else None
         marginal = self.position.marginal().to(self.device)
         flat = features.flatten(0, 1)
@@ -410,7 +409,7 @@ class PNI:
 
 
 def _cached(folder: Path, key: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """A stage's artefact if it is whole and of this key; anything else is made anew."""
+    """A stage's artefact, or None if there is none of this key.  Raises PNIError for a damaged one."""
     if not folder.exists():
         return None
     tensors, meta = read_artefact(folder)

@@ -104,7 +104,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a category folder."""
     try:
         record = json.loads((folder / "run.json").read_text())
-        return {"config": record["config"], "data": record["data"], **record}
+        return record | {"config": dict(record["config"]), "data": record["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise PNIError(f"{folder / 'run.json'}: is missing or damaged: delete {folder} and fit again") from None
 
