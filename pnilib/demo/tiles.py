@@ -40,7 +40,7 @@ def draw(canvas: Canvas, rng: np.random.Generator, fault: Fault | None) -> None:
     i, j = u.astype(np.int32), v.astype(np.int32)
     n = int(_COUNT) + 10
     tint = (((np.arange(n)[:, None] + np.arange(n)[None, :]) % 4) >= 2).astype(np.intp)
-    tone = 1 + rng.normal(0, 0.02, (n, n)).astype(np.float32)
+    tone = 1 + rng.normal(0, 0.012, (n, n)).astype(np.float32)
     if fault and fault.kind == "wrong_tile":
         near = fault.rng.uniform(0.25, 0.75, 2)
         at = int(near[0] * scale + off_x), int(near[1] * scale + off_y)
@@ -49,7 +49,7 @@ def draw(canvas: Canvas, rng: np.random.Generator, fault: Fault | None) -> None:
     du, dv = u - i - 0.5, v - j - 0.5
     inside = np.clip((0.5 - _GAP - _rounded(du, dv)) * (canvas.side / scale) + 0.5, 0, 1).astype(np.float32)
     glaze = smooth_noise(rng, shape, 25, 25) * 0.012 + smooth_noise(rng, shape, 160, 160) * 0.012
-    specks = (smooth_noise(rng, shape, 180, 180) > 2.3) * np.float32(0.14)
+    specks = (smooth_noise(rng, shape, 180, 180) > 2.3) * np.float32(0.09)
     palette = (_TINTS[tint] * tone[..., None]).reshape(-1, 3)
     face = palette.take(i * n + j, axis=0) * (1 + glaze - specks)[..., None]
     joint = _GROUT * (1 + smooth_noise(rng, shape, 170, 170) * 0.06)[..., None]
@@ -61,11 +61,11 @@ def draw(canvas: Canvas, rng: np.random.Generator, fault: Fault | None) -> None:
     if fault is None:
         return
     if fault.kind == "crack":
-        defects.crack(canvas, fault.rng, fault.severity, (0, 1, 2))
+        defects.crack(canvas, fault.rng, 0.2 + 0.8 * fault.severity, (0, 1, 2))
     elif fault.kind == "chip":
-        defects.hole(canvas, fault.rng, fault.severity, (1, 2))
+        defects.hole(canvas, fault.rng, 0.2 + 0.8 * fault.severity, (1, 2))
     elif fault.kind == "stain":
-        defects.stain(canvas, fault.rng, fault.severity, (0, 1, 2))
+        defects.stain(canvas, fault.rng, 0.3 + 0.9 * fault.severity, (0, 1, 2))
     elif fault.kind == "scratch":
         defects.scratch(canvas, fault.rng, fault.severity, (1, 2))
 
