@@ -92,31 +92,35 @@ def _unit(dataset: Dataset, config: PNIConfig, work: Path, device: str, progress
 
 
 def summarise(results: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
-    """Mean and standard deviation over seeds (of the mean over categories), percent: one line a row and centre."""
+    """Tidy: row, nb_centre, metric, and mean, sd, n over seeds of the mean over categories, in percent.
+
+    sd has n - 1 in its denominator: NaN for one seed.
+    """
     if results.empty:
         raise PNIError("there are no results to summarise")
-    wanted = list(SHOWN) if metrics is None else metrics
-    part = results[results["metric"].isin(wanted)]
-    per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].mean() * 100
-    stats = per_seed.groupby(level=["row", "nb_centre", "metric"], sort=False).agg(["mean", "std", "count"])
-    return stats.unstack("metric").reindex(columns=pd.MultiIndex.from_product([["mean", "std", "count"], wanted]))
+    part = results[results["metric"].isin(list(SHOWN) if metrics is None else metrics)]
+    per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].mean().mul(100).reset_index()
+    grouped = per_seed.groupby(["row", "nb_centre", "metric"], sort=False)["value"]
+    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
     """The summary as a Markdown table: mean ± sd, percent, two decimals."""
-    metrics = list(dict.fromkeys(summary.columns.get_level_values(1)))
+    metrics = list(dict.fromkeys(summary["metric"]))
     lines = [
         "| setting | centre of the MLP's window | " + " | ".join(SHOWN.get(m, m) for m in metrics) + " |",
         "|---|---|" + "---|" * len(metrics),
     ]
-    for name in ROWS:
+    records = {(r["row"], r["nb_centre"], r["metric"]): r for r in summary.to_dict("records")}
+    for name, choice in ROWS.items():
         for centre in ("excluded", "leaked"):
-            if (name, centre) not in summary.index:
+            if (name, centre, metrics[0]) not in records:
                 continue
-            line = summary.loc[(name, centre)]
-            cells = [
-                f"{line['mean', m]:.2f}" + (f" ± {line['std', m]:.2f}" if line["count", m] > 1 else "") for m in metrics
-            ]
-            shown = centre if _uses_neighborhood(ROWS[name]) else "–"
+            cells = []
+            for metric in metrics:
+                found = records[name, centre, metric]
+                spread = f" ± {found['sd']:.2f}" if found["n"] > 1 else ""
+                cells.append(f"{found['mean']:.2f}{spread}")
+            shown = centre if _uses_neighborhood(choice) else "–"
             lines.append(f"| {name} | {shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

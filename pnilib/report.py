@@ -35,7 +35,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, float], ax: Axes) -> Axes:
     """Histogram of image scores by label, with named thresholds; bins shared."""
-    bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 31)
+    bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 31).tolist()
     ax.hist(scores[labels == 0], bins=bins, color="#4477aa", alpha=0.75, label="normal")
     ax.hist(scores[labels == 1], bins=bins, color="#ee6677", alpha=0.65, label="defective")
     for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):

@@ -1,0 +1,5 @@
+"""`python -m pnilib` is `pni`."""
+
+from pnilib.cli import main
+
+main()

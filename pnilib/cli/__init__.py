@@ -1,0 +1,84 @@
+"""The command `pni`: the same functions as in Python, with progress bars and plain words.
+
+A user's mistake ends in one line on standard error and exit status 2; Ctrl-C in status 130, with what was
+finished kept; a failed notebook in status 1.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+import typer
+
+from pnilib.artefacts import pnilib_version
+from pnilib.cli import data, model, reproduce
+from pnilib.errors import PNIError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Industrial anomaly detection with position and neighborhood information (PNI, ICCV 2023).
+
+The whole job on embedded data, offline:  pni demo
+
+Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --profile embedded --out runs/mine
+then  pni score runs/mine/NORMAL_IMAGES NEW_IMAGES --out scored
+
+A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset mtd --root data/mtd ...;
+pni evaluate runs/mtd""",
+)
+
+
+def _version(value: bool | None) -> None:
+    if value:
+        typer.echo(pnilib_version())
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: bool | None = typer.Option(None, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+
+
+app.add_typer(data.app, name="data")
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    reproduce.demo, model.config, model.estimate, model.fit, model.score, model.evaluate, model.ablation,
+    reproduce.reproduce,
+)  # fmt: skip
+for _command in _COMMANDS:
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        code = app(standalone_mode=False)
+        if code == 130:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
+    except PNIError as fault:
+        sys.exit(_fail(str(fault), 2))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_fail("interrupted: what was finished is kept, the same command resumes", 130))
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        sys.exit(_fail("out of memory: `pni estimate` says what a run needs", 2))
+    except OSError as fault:
+        sys.exit(_fail(f"{fault.filename or 'a file'}: {fault.strerror or fault}: check the place and its rights", 2))
+    except Exception as fault:
+        if hasattr(fault, "format_message"):  # a usage error of click, which typer carries within itself
+            sys.exit(_fail(f"{fault.format_message()}: `pni --help` and `pni COMMAND --help` explain", 2))
+        raise
+    sys.exit(code or 0)
+
+
+def _fail(text: str, status: int) -> int:
+    typer.echo(f"error: {' '.join(text.split())}" if status == 2 else text, err=True)
+    return status

@@ -1,0 +1,111 @@
+"""`pni reproduce` runs the notebooks; `pni demo` does the whole main job."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import psutil
+import typer
+
+from pnilib.artefacts import atomic_write
+from pnilib.cli.model import metrics_table
+from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
+from pnilib.data import load_dataset
+from pnilib.demo import CATEGORIES, make_demo
+from pnilib.errors import PNIError
+from pnilib.evaluation import evaluate as evaluate_prediction
+from pnilib.report import write_evaluation, write_page
+from pnilib.runner import parse_parameters, run_all, summary_text
+from pnilib.runs import fit_or_load, manifest
+
+__all__ = ["demo", "reproduce"]
+
+Notebooks = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one notebook may take.")]
+
+
+def _chosen(folder: Path, names: list[str] | None) -> list[Path]:
+    found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
+    if not found:
+        raise PNIError(f"{folder}: holds no notebooks: run from the repository, or say where they are with --notebooks")
+    chosen = []
+    for name in names or []:
+        fits = [path for stem, path in found.items() if stem == name or stem.startswith(f"{name}_")]
+        if not fits:
+            raise PNIError(f"{name}: no such notebook: choose from {', '.join(found)}")
+        chosen += fits
+    return chosen or list(found.values())
+
+
+def reproduce(
+    names: Annotated[list[str] | None, typer.Argument(help="Notebooks, as 02 or 02_coresets. Default: all.")] = None,
+    out: Out = Path("results/notebooks"),
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-P", help="NAME=VALUE of the parameters cell; unknown names are refused."),
+    ] = None,
+    notebooks: Notebooks = Path("notebooks"),
+    timeout: Timeout = 900.0,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the notebooks.")] = False,
+    progress: Progress = True,
+) -> None:
+    """Run the notebooks headlessly: executed copies, pages and figures under OUT.
+
+    Every one runs even when another fails; the summary names notebook and cell, and the status is 1.
+    """
+    paths = _chosen(notebooks, names)
+    if list_:
+        typer.echo("\n".join(path.stem for path in paths))
+        return
+    shared = {"data_dir": str(Path("data/demo").resolve()), "model_dir": str((out / "models").resolve())}
+    results = run_all(paths, out, shared | parse_parameters(parameter or []), timeout, progress)
+    typer.echo(summary_text(results))
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+def demo(
+    out: Out = Path("results/demo"),
+    data: Annotated[Path, typer.Option("--data", help="Folder of the demo data.")] = Path("data/demo"),
+    category: Categories = None,
+    profile: Profile = "demo",
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    notebooks: Notebooks = Path("notebooks"),
+    timeout: Timeout = 900.0,
+    progress: Progress = True,
+) -> None:
+    """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results."""
+    began = time.perf_counter()
+    settings, place = build_config(profile, set_, seed), device_name(device)
+    make_demo(data, progress=progress)
+    rows: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
+    for name in category or list(CATEGORIES):
+        dataset = load_dataset("demo", data, name)
+        source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
+        typer.echo(f"{name}: fitting on {len(dataset.train)} normal images, scoring {len(dataset.test)}", err=True)
+        model = fit_or_load(dataset.train, settings, out / name, device=place, progress=progress, source=source)
+        prediction = model.predict(dataset.test, progress=progress)
+        result = evaluate_prediction(prediction, dataset.test)
+        write_evaluation(out / name / "evaluation", prediction, dataset.test, result)
+        rows.append({"category": name} | result.metrics)
+        facts = manifest(settings, dataset.train, place)
+    table = metrics_table(rows)
+    with atomic_write(out / "metrics.csv") as handle:
+        pd.DataFrame(rows).to_csv(handle, index=False, lineterminator="\n")
+    typer.echo(table.to_string(index=False))
+    parameters = {"profile": profile, "data_dir": str(data.resolve()), "model_dir": str((out / "models").resolve())}
+    results = run_all(_chosen(notebooks, None), out / "notebooks", parameters, timeout, progress)
+    typer.echo(summary_text(results))
+    facts = {key: facts[key] for key in ("config", "device", "versions")}
+    facts |= {
+        "seconds": round(time.perf_counter() - began, 1),
+        "notebooks": json.loads(json.dumps([vars(r) for r in results])),
+    }
+    page = write_page(out, "PNI on the demo data", table, [row["category"] for row in rows], facts)
+    memory = psutil.Process().memory_info().rss / 2**20
+    typer.echo(f"page: {page} ({facts['seconds']:.0f} s, {memory:.0f} MB at the end)")
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)

@@ -1,0 +1,234 @@
+"""The command line: every command on small data, and one clear line for every mistake."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pnilib import cli
+from pnilib.artefacts import exclusive
+from pnilib.data import check_dataset, load_dataset
+from pnilib.demo import make_demo
+
+SMOKE = ["--profile", "smoke", "--device", "cpu", "--quiet"]
+
+
+def pni(*words: object) -> int:
+    """Run the command in this process; its exit status."""
+    before, sys.argv = sys.argv, ["pni", *map(str, words)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)  # type: ignore[call-overload]
+    finally:
+        sys.argv = before
+    return 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line that a mistake is answered with, after checking that it is one."""
+    capsys.readouterr()
+    assert pni(*words) == 2
+    shown = capsys.readouterr().err
+    lines = [line for line in shown.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in shown, shown
+    return lines[0]
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "demo"
+    return make_demo(root, categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    assert pni("fit", "--dataset", "demo", "--root", demo, "--out", out, *SMOKE) == 0
+    return out
+
+
+def test_fit_again_loads_and_another_configuration_is_refused(
+    demo: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "cable" / "model" / "manifest.json").stat().st_mtime_ns
+    assert pni("fit", "--dataset", "demo", "--root", demo, "--out", run, *SMOKE) == 0
+    line = refused(capsys, "fit", "--dataset", "demo", "--root", demo, "--out", run, *SMOKE, "--set", "sigma=5")
+    assert "sigma=3.0 (now 5.0)" in line and "another output folder" in line
+    assert (run / "cable" / "model" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert pni("evaluate", run, "--device", "cpu", "--quiet", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    folder = run / "cable" / "evaluation"
+    saved = json.loads((folder / "evaluation.json").read_text())
+    assert shown[0]["i_auroc"] == saved["metrics"]["i_auroc"]
+    scores = pd.read_csv(folder / "scores.csv")
+    assert len(scores) == saved["n_normal"] + saved["n_defective"]
+    normal, defective = scores[scores.label == 0].score, scores[scores.label == 1].score
+    by_hand = np.mean([(d > n) + 0.5 * (d == n) for d in defective for n in normal])
+    assert saved["metrics"]["i_auroc"] == pytest.approx(by_hand)
+    for name in ("pictures.png", "scores.png"):
+        assert picture_size(folder / name)[0] > 300
+    assert pni("evaluate", run / "cable", "--device", "cpu", "--quiet", "--set", "combine=product") == 0
+    assert "I-AUROC" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_what_was_fitted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "fit again" in refused(capsys, "evaluate", run, "--device", "cpu", "--set", "patch=5")
+    assert "no category 'gear'" in refused(capsys, "evaluate", run, "--category", "gear")
+
+
+def test_moved_and_changed_data(demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = make_demo(
+        tmp_path / "other", categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, seed=1, progress=False
+    )
+    assert "fit again" in refused(capsys, "evaluate", run, "--root", other, "--quiet")
+    assert "--root" in refused(capsys, "evaluate", run, "--root", tmp_path / "gone", "--quiet")
+
+
+def test_score_new_images_and_resume(
+    demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "neue Bilder ü"
+    images.mkdir()
+    for i, path in enumerate(sorted((demo / "cable" / "test").rglob("*.png"))[:3]):
+        (images / f"{i}.png").write_bytes(path.read_bytes())
+    (images / "text.png").write_text("not a picture")
+    words = ("score", run / "cable", images, "--out", tmp_path / "out", "--device", "cpu", "--quiet")
+
+    from pnilib import scored
+
+    whole, calls = scored._score_one, []
+
+    def killed_at_the_third(*args: object) -> dict[str, object]:
+        calls.append(args[1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scored, "_score_one", killed_at_the_third)
+    assert pni(*words) == 130
+    assert "resumes" in capsys.readouterr().err
+    assert pni(*words) == 0
+    assert calls == ["0.png", "1.png", "2.png", "2.png", "text.png"]  # nothing done twice
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert table.image.tolist() == ["0.png", "1.png", "2.png", "text.png"]
+    assert table.score.notna().tolist() == [True, True, True, False]
+    assert "text.png" in table.problem.iloc[3]
+    assert picture_size(tmp_path / "out" / "heatmaps" / "0.png.png") == (96, 96)
+
+
+def test_ablation_writes_the_table_and_resumes(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("ablation", "--dataset", "demo", "--root", demo, "--out", tmp_path, *SMOKE, "--seeds", 2)
+    assert pni(*words) == 0
+    table = (tmp_path / "ablation.csv").read_bytes()
+    text = capsys.readouterr().out
+    assert text.count("| leaked |") == 4 and text.count("| excluded |") == 4 and " ± " in text
+    results = pd.read_csv(tmp_path / "ablation.csv")
+    assert set(results.seed) == {0, 1} and results.metric.str.startswith("i_auroc[").any()
+    units = sorted((tmp_path / "units" / "cable").glob("*.csv"))
+    assert len(units) == 4
+    units[0].unlink()  # as if killed before it
+    stamp = units[1].stat().st_mtime_ns
+    assert pni(*words) == 0
+    assert (tmp_path / "ablation.csv").read_bytes() == table and units[1].stat().st_mtime_ns == stamp
+
+
+def test_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pni("config", "--profile", "released") == 0
+    assert "nb_centre = leaked  (paper: excluded)" in capsys.readouterr().out
+    for words in (["--help"], ["data", "--help"], ["fit", "-h"]):
+        assert pni(*words) == 0
+    assert "--set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--dataset", "mvtek", "--root", "{data}"], "choose one of mvtec"),
+        (["--dataset", "mvtec", "--root", "{data}/none"], "is not a folder"),
+        (["--dataset", "mvtec", "--root", "{data}", "--category", "cabel"], "choose one of cable"),
+        (["--dataset", "mvtec", "--root", "{data}", "--profile", "papre"], "profile 'papre' is unknown"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "sigm=4"], "did you mean sigma"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "sigma"], "is not NAME=VALUE"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "sigma=-1"], "0 ... 200"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "nb_centre=out"], "excluded | leaked"),
+        (["--dataset", "mvtec", "--root", "{data}", "--option", "split=tile"], "has no option 'split'"),
+        (["--dataset", "mvtec", "--root", "{data}", "--device", "cuda:7"], "device cuda:7"),
+        (["--root", "{data}"], "Missing option '--dataset'"),
+    ],
+)
+def test_mistakes_get_one_line(
+    words: list[str], expected: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, "fit", "--out", tmp_path / "out", *[word.format(data=demo) for word in words])
+    assert expected in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_cannot_be_had(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "weights.pth"
+    bad.write_bytes(b"junk")
+    line = refused(
+        capsys, "fit", "-d", "demo", "-r", demo, "-o", tmp_path / "out", *SMOKE,
+        "--set", "backbone=resnet18", "--set", f"weights={bad}", "--set", "feature_norm=none",
+    )  # fmt: skip
+    assert str(bad) in line
+    assert not (tmp_path / "out" / "cable" / "model").exists()
+
+
+def test_output_that_cannot_be_written(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    line = refused(capsys, "fit", "-d", "demo", "-r", demo, "-o", tmp_path / "file", *SMOKE)
+    assert "file" in line and (tmp_path / "file").read_text() == "mine"
+
+
+def test_two_runs_into_one_folder(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with exclusive(tmp_path / "out" / "cable"):
+        line = refused(capsys, "fit", "-d", "demo", "-r", demo, "-o", tmp_path / "out", *SMOKE)
+    assert "another run is writing there" in line
+
+
+def test_damaged_training_image(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    for path in (demo / "cable").rglob("*.png"):
+        target = root / "Kategorie ß 1" / path.relative_to(demo / "cable")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    victim = root / "Kategorie ß 1" / "train" / "good" / "002.png"
+    content = victim.read_bytes()
+    victim.unlink()
+    victim.write_bytes(content[: len(content) // 2])
+    line = refused(capsys, "fit", "-d", "mvtec", "-r", root, "-o", tmp_path / "out", *SMOKE)
+    assert "002.png" in line
+    findings = check_dataset(load_dataset("mvtec", root), progress=False)
+    assert any("002.png" in finding.path for finding in findings)
+    capsys.readouterr()
+    assert pni("data", "check", "-d", "mvtec", "-r", root) == 1
+    assert "002.png" in capsys.readouterr().out
+
+
+def test_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "holds no model" in refused(capsys, "score", tmp_path, tmp_path, "-o", tmp_path / "out")
+    assert "holds no fitted model" in refused(capsys, "evaluate", tmp_path)
+
+
+def test_reproduce_refuses_unknown_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__).parents[1] / "notebooks"
+    line = refused(capsys, "reproduce", "--notebooks", here, "-o", tmp_path, "-P", "profil=smoke")
+    assert "profil" in line and "profile" in line
+    assert "no such notebook" in refused(capsys, "reproduce", "99", "--notebooks", here, "-o", tmp_path)
+    assert "holds no notebooks" in refused(capsys, "reproduce", "--notebooks", tmp_path, "-o", tmp_path / "out")
