@@ -66,6 +66,7 @@ def test_an_outline_runs_half_a_pixel_around_the_mask_also_at_the_border(ax):
     draw_outline(mask, ax)
     points = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
     assert points.min(0) == pytest.approx([2.5, -0.5]) and points.max(0) == pytest.approx([5.5, 1.5])
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 5.5), (4.5, -0.5))  # no white rim
 
 
 def test_no_outline_without_a_defect(ax):

@@ -86,6 +86,8 @@ def draw_outline(mask: Bool[Tensor, "h w"], ax: Axes, color: str = OUTLINE) -> A
         padded = np.pad(mask.cpu().numpy().astype(float), 1)
         rows, columns = (np.arange(-1, side + 1) for side in mask.shape)
         ax.contour(columns, rows, padded, levels=[0.5], colors=[color], linewidths=1.3)
+        ax.set_xlim(-0.5, mask.shape[1] - 0.5)  # contour shows its padding
+        ax.set_ylim(mask.shape[0] - 0.5, -0.5)
     return ax
 
 
@@ -123,7 +125,7 @@ def show_crops(
     if not crops:
         raise PNIError("there are no crops to show: give at least one")
     side = crops[0].shape[-1]
-    gap_x, gap_y = max(2, side // 8), max(2, side // 8) + (side // 3 if labels else 0)
+    gap_x, gap_y = max(2, side // 8), max(2, side // 8) + (side // 5 if labels else 0)
     n_rows = -(-len(crops) // columns)
     columns = min(columns, len(crops))
     sheet = np.ones((n_rows * (side + gap_y), columns * (side + gap_x) - gap_x, 3), dtype=np.float32)
