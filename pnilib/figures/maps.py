@@ -73,7 +73,7 @@ def draw_gate_plane(
     """
     floor = 0.01
     a, b = (np.clip(p / threshold, floor, None) for p in (p_neighborhood, p_position))
-    edge = np.geomspace(floor, 2 - floor, 400)
+    edge = np.geomspace(floor / 2, 2 - floor / 2, 400)
     ax.fill_between(edge, floor / 2, 2 - edge, color="#f2c4b3", label="refused by eq. (6)")
     ax.axvline(1, color=COLORS[0], linestyle="--", linewidth=1, label="neighborhood gate alone")
     ax.axhline(1, color=COLORS[2], linestyle="--", linewidth=1, label="position gate alone")
@@ -81,7 +81,7 @@ def draw_gate_plane(
     ax.set(xscale="log", yscale="log", xlabel="p(c | N_p(x)) / tau", ylabel="p(c | x) / tau")
     ax.set_xlim(floor / 2, 3 * max(10.0, float(a.max())))
     ax.set_ylim(floor / 2, 3 * max(10.0, float(b.max())))
-    ax.legend(fontsize=8, loc="center left")
+    ax.legend(fontsize=8, loc="upper left")
     return ax
 
 
@@ -112,7 +112,7 @@ def draw_scores(scores: Float[ndarray, " n"], groups: Sequence[str], thresholds:
         if not np.isnan(value):
             ax.axvline(value, color="black", linestyle=style, label=f"{name}: {value:.3g}")
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)  # the first group on top, also on a shared axis
     ax.set_xlabel("image score, nats")
     ax.legend(fontsize=8)
     return ax
