@@ -36,6 +36,10 @@ def draw_picks(
     ax.scatter(*points[farthest], facecolors="none", edgecolors="red", s=80, linewidths=1.5)
     centre = (float(points[owner[farthest], 0]), float(points[owner[farthest], 1]))
     ax.add_patch(Circle(centre, float(nearest[farthest]), fill=False, linestyle="--", color="red"))
+    (left, bottom), (right, top) = points.min(0), points.max(0)
+    margin = 0.08 * max(right - left, top - bottom)
+    ax.set_xlim(left - margin, right + margin)  # the same for every number of picks, whatever the circle
+    ax.set_ylim(bottom - margin, top + margin)
     ax.set_aspect("equal")
     ax.set_xticks([])
     ax.set_yticks([])
