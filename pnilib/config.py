@@ -441,6 +441,7 @@ _EMBEDDED: dict[str, Any] = dict(
     mlp_lr_step=2,
 )
 _DEMO = _EMBEDDED | dict(
+    agg_patch=1,  # 3 would let plain nearest neighbors see half of the logical faults; the demo is there to teach
     image_resize=192,
     image_crop=192,
     dim=64,

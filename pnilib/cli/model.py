@@ -1,5 +1,6 @@
 """`pni config | estimate | fit | score | evaluate | ablation`."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,7 +68,8 @@ def estimate(
     """Memory and time of a fit before it starts, stage by stage; status 2 with advice when memory will not suffice."""
     plan = estimate_run(build_config(profile, set_, None), n_train, n_test, device_name(device))
     if as_json:
-        emit(plan.to_dict())
+        total = {"seconds": plan.seconds, "memory": plan.memory, "disk": plan.disk}
+        emit({"stages": [dataclasses.asdict(stage) for stage in plan.stages], "total": total})
     else:
         typer.echo(plan.format())
     plan.require_memory()
