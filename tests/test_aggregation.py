@@ -6,9 +6,7 @@ import torch
 from pnilib.aggregation import Aggregation, aggregate_literal, aggregate_mean, pooling_bands
 
 
-def random_levels(
-    channels: tuple[int, ...], sides: tuple[tuple[int, int], ...], b: int = 2
-) -> list[torch.Tensor]:
+def random_levels(channels: tuple[int, ...], sides: tuple[tuple[int, int], ...], b: int = 2) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(b, c, *side, generator=generator) for c, side in zip(channels, sides, strict=True)]
 

@@ -198,9 +198,7 @@ def test_scattering_takes_no_file(tmp_path: Path) -> None:
 
 
 def test_offline_says_both_ways_out(offline: Path) -> None:
-    with pytest.raises(
-        PNIError, match=r"could not be downloaded .*weights=FILE .*backbone=scattering"
-    ) as caught:
+    with pytest.raises(PNIError, match=r"could not be downloaded .*weights=FILE .*backbone=scattering") as caught:
         load_backbone(SMALL.replace(weights="imagenet"), "cpu")
     assert "\n" not in str(caught.value) and "resnet18" in str(caught.value)
 

@@ -110,9 +110,7 @@ def test_dim_without_half_whitening_is_the_number_of_channels(kind: str) -> None
 
 
 def test_resnet_features_have_the_chosen_dimension() -> None:
-    embedder = Embedder(
-        CONFIG.replace(backbone="resnet18", weights="random", feature_norm="none", dim=40), "cpu"
-    )
+    embedder = Embedder(CONFIG.replace(backbone="resnet18", weights="random", feature_norm="none", dim=40), "cpu")
     embedder.fit_norm([])
     assert embedder.norm is None and embedder.state() == {}
     assert embedder.embed(torch.rand(1, 3, 48, 48)).shape == (1, 6, 6, 40)
