@@ -34,7 +34,7 @@ from pnilib.neighbors import nearest
 
 __all__ = ["Coreset", "coreset_size", "greedy_k_center", "greedy_k_center_reference", "select_coreset"]
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 4 * 2**20
 """bytes of features converted at a time."""
 POOL = 2048
 """points that follow every pick."""
