@@ -29,10 +29,10 @@ from pnilib.config import PNIConfig
 from pnilib.coreset import BLOCK_BYTES, POOL, coreset_size, greedy_k_center
 from pnilib.errors import PNIError
 from pnilib.features import Embedder
+from pnilib.inference import SCORE_BYTES
 from pnilib.maps import anomaly_maps
 from pnilib.neighborhood import gather_neighbors
 from pnilib.neighbors import nearest
-from pnilib.pni import SCORE_BYTES
 from pnilib.scoring import patch_distances, score_patches
 
 __all__ = ["Estimate", "Sizes", "Stage", "estimate", "sizes"]

@@ -5,41 +5,34 @@ distributions -> scores -> maps.  This class only remembers; the work is in the 
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float32, Int64
-from numpy import ndarray
+from jaxtyping import Float32
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import os_errors, read_artefact, write_artefact, write_json
+from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
-from pnilib.coreset import Coreset, select_coreset
+from pnilib.coreset import Coreset
 from pnilib.data import Split
 from pnilib.errors import PNIError
-from pnilib.features import Embedder, extract, raw_features
+from pnilib.features import Embedder
+from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
+from pnilib.inference import explain_image, score_image
 from pnilib.maps import anomaly_maps, image_scores, repeat_inner
 from pnilib.metrics import normal_threshold
-from pnilib.neighborhood import NeighborhoodMLP, log_probability, train_neighborhood
-from pnilib.neighbors import nearest
-from pnilib.position import PositionHistogram, count_positions
+from pnilib.neighborhood import NeighborhoodMLP
+from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
-from pnilib.scoring import PatchScores, patch_distances, score_patches, tau
 
-__all__ = ["PNI", "SCORE_BYTES"]
+__all__ = ["PNI"]
 
-SCORE_BYTES = 64 * 2**20
-"""bytes of one distance matrix during scoring; about six arrays of this size are alive at once."""
 _KIND = "pnilib.PNI"
 
 
@@ -79,90 +72,16 @@ class PNI:
         if len(train) == 0:
             raise PNIError("there are no training images: check the data set's train folder")
         work = None if workdir is None else Path(workdir)
-        data_key = hashlib.sha256(f"{train.fingerprint()} {self.embedder.backbone.weights_id}".encode()).hexdigest()
+        fitted = fit_stages(train, self.embedder, work, device=self.device, progress=progress)
+        self.coreset, self.position, self.seconds = fitted.coreset, fitted.position, fitted.seconds
+        self.mlp = None if fitted.neighborhood is None else fitted.neighborhood.mlp
+        self.history = [] if fitted.neighborhood is None else fitted.neighborhood.history
         self.train_paths = [str(path) for path in train.samples["image_path"]]
-        self.seconds = {}
-        features = self._features(train, work, self._key("features", data_key), progress)
-        self.coreset = self._coreset(features, work, self._key("coreset", data_key), progress)
-        with self._timed("position"):
-            self.position = self._position(features, progress)
-        if self.config.setting in ("B", "E"):
-            with self._timed("neighborhood"):
-                self._neighborhood(features, work, self._key("neighborhood", data_key), progress)
         if self.config.calibration_images > 0:
-            with self._timed("calibration"):
-                self.calibrate(train, progress=progress)
+            began = time.perf_counter()
+            self.calibrate(train, progress=progress)
+            self.seconds["calibration"] = time.perf_counter() - began
         return self
-
-    def _key(self, stage: str, data_key: str) -> str:
-        return f"{self.config.stage_key(stage)}-{data_key[:32]}"
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - began
-
-    def _features(self, train: Split, work: Path | None, key: str, progress: bool) -> Float32[ndarray, "n gh gw d"]:
-        with self._timed("features"):
-            kept = None if work is None else _cached(work / "norm", key)
-            if kept is not None:
-                self.embedder.load_state(kept[0]["norm"])
-            elif self.config.feature_norm != "none":
-                self.embedder.fit_norm(raw_features(train, self.embedder, progress=progress))
-            if work is None:
-                return extract(train, self.embedder, progress=progress)
-            file, done = work / "features.npy", work / "features.json"
-            with os_errors(work):
-                if kept is None:
-                    done.unlink(missing_ok=True)
-                    write_artefact(work / "norm", {"norm": self.embedder.state()}, {"key": key})
-                if not (done.exists() and file.exists() and json.loads(done.read_text()) == {"key": key}):
-                    extract(train, self.embedder, out=file, progress=progress, key=key)
-                    write_json(done, {"key": key})
-                # copy-on-write: torch wants writable memory; nothing is ever written
-                return np.load(file, mmap_mode="c", allow_pickle=False)
-
-    def _coreset(self, features: ndarray, work: Path | None, key: str, progress: bool) -> Coreset:
-        with self._timed("coreset"):
-            kept = None if work is None else _cached(work / "coreset", key)
-            if kept is not None:
-                return _coreset_from(kept[0]["coreset"], kept[1]["n_dist"])
-            coreset = select_coreset(features, self.config, device=self.device, progress=progress)
-            if work is not None:
-                write_artefact(work / "coreset", {"coreset": _coreset_tensors(coreset)},
-                               {"key": key, "n_dist": coreset.n_dist})  # fmt: skip
-            return coreset
-
-    def _labels(self, features: ndarray, vectors: Tensor, progress: bool, what: str) -> Int64[ndarray, "n gh gw"]:
-        vectors = vectors.to(self.device)
-        rows = [
-            nearest(torch.from_numpy(image).to(self.device).flatten(0, 1), vectors)[1][:, 0].cpu().numpy()
-            for image in tqdm(features, desc=what, unit="image", disable=not progress)
-        ]
-        return np.stack(rows).reshape(features.shape[:3])
-
-    def _position(self, features: ndarray, progress: bool) -> PositionHistogram:
-        assert self.coreset is not None
-        config, coreset = self.config, self.coreset
-        vectors = coreset.distribution if config.pos_bins == "dist" else coreset.embedding
-        border = config.border_cells if config.border == "replicate" else 0
-        bin_idx = self._labels(features, vectors, progress, "position histogram")
-        return PositionHistogram(count_positions(bin_idx, len(vectors), config.patch, border))
-
-    def _neighborhood(self, features: ndarray, work: Path | None, key: str, progress: bool) -> None:
-        assert self.coreset is not None
-        target = torch.from_numpy(self._labels(features, self.coreset.distribution, progress, "MLP targets"))
-        trained = train_neighborhood(
-            _resident(features, self.device),
-            target,
-            self.coreset.n_dist,
-            self.config,
-            device=self.device,
-            checkpoint=None if work is None else work / f"mlp-{hashlib.sha256(key.encode()).hexdigest()[:12]}",
-            progress=progress,
-        )
-        self.mlp, self.history = trained.mlp, trained.history
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
         """Score normal training images, each without the coreset vectors that came from it."""
@@ -221,12 +140,13 @@ class PNI:
         """`own_image`: index among the training images whose coreset vectors each image must not use."""
         if len(images) == 0:
             raise PNIError("there are no images to score: check the folder")
+        fitted = self._fitted(*variants.values())
         collected: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in variants}
         for i in tqdm(range(len(images)), desc=what, unit="image", disable=not progress):
             image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
             features = self._embed(image)
             excluded = None if own_image is None else own_image[i]
-            for name, (scores, distances) in self._score(features, variants, excluded).items():
+            for name, (scores, distances) in score_image(features, *fitted, variants, excluded).items():
                 config = variants[name]
                 patches = scores.score.view(1, *features.shape[:2])
                 if config.border == "replicate":
@@ -261,9 +181,15 @@ class PNI:
             return math.nan
         return float(normal_threshold(self.calibration.image_scores, config.calibration_fpr))
 
-    def _embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
-        if self.coreset is None:
+    def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram, NeighborhoodMLP | None]:
+        """The fitted parts.  Raises PNIError when there are none, or no MLP for a setting that needs it."""
+        if self.coreset is None or self.position is None:
             raise PNIError("the model is not fitted: call fit(train) or PNI.load(folder)")
+        if self.mlp is None and any(config.setting in ("B", "E") for config in configs):
+            raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
+        return self.coreset, self.position, self.mlp
+
+    def _embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
         side = self.config.image_crop
         if tuple(image.shape) != (3, side, side):
             raise PNIError(f"image of shape {tuple(image.shape)}: the model wants (3, {side}, {side})")
@@ -271,45 +197,6 @@ class PNI:
         if not bool(torch.isfinite(features).all()):
             raise PNIError("features are not finite: the image holds NaN or the weights do not fit")
         return features
-
-    def _score(
-        self, features: Float32[Tensor, "gh gw d"], variants: dict[str, PNIConfig], own_image: int | None
-    ) -> dict[str, tuple[PatchScores, Tensor]]:
-        """Per variant the patch scores of one image, and the distances to the nearest vectors of each patch."""
-        assert self.coreset is not None and self.position is not None
-        coreset = self.coreset
-        vectors, emb_to_dist = coreset.embedding.to(self.device), coreset.emb_to_dist.to(self.device)
-        foreign = None if own_image is None else (coreset.image_idx == own_image).to(self.device)
-        if foreign is not None and bool(foreign.all()):
-            foreign = None  # a single training image: nothing else to compare with
-        needs_nb = any(config.setting in ("B", "E") for config in variants.values())
-        if needs_nb and self.mlp is None:
-            raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
-        logits = self.mlp.logits_map(features[None])[0].flatten(0, 1) if needs_nb and self.mlp is not None else None
-        marginal = self.position.marginal().to(self.device)
-        flat = features.flatten(0, 1)
-        step = max(1, SCORE_BYTES // (4 * len(vectors)))
-        parts: dict[str, list[tuple[PatchScores, Tensor]]] = {name: [] for name in variants}
-        for low in range(0, len(flat), step):
-            cells = slice(low, low + step)
-            distances = patch_distances(flat[cells], vectors)
-            if foreign is not None:
-                distances[:, foreign] = math.inf
-            p_position = self.position.probability(cells).to(self.device)
-            for name, config in variants.items():
-                p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
-                scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
-                k = min(config.reweight_neighbors, len(vectors)) if config.image_score == "reweight" else 1
-                parts[name].append((scores, distances.topk(k, dim=1, largest=False).values))
-        return {
-            name: (
-                PatchScores(
-                    *(torch.cat([getattr(s, f) for s, _ in found]) for f in ("score", "match_idx", "nearest_idx"))
-                ),
-                torch.cat([d for _, d in found]),
-            )
-            for name, found in parts.items()
-        }
 
     @torch.no_grad()
     def explain(self, image: Float32[Tensor, "3 h w"]) -> pd.DataFrame:
@@ -319,30 +206,7 @@ class PNI:
         that vector's C_dist (or bin), and whether each exceeds tau; match_idx and match_distance of the vector
         that counts; and the training image and cell that both vectors came from.
         """
-        features = self._embed(image)
-        assert self.coreset is not None and self.position is not None
-        coreset, config = self.coreset, self.config
-        scores = self._score(features, {"": config}, None)[""][0]
-        near, match = scores.nearest_idx.cpu(), scores.match_idx.cpu()
-        flat = features.flatten(0, 1).cpu()
-        gh, gw = features.shape[:2]
-        threshold = tau(config, len(coreset.embedding), coreset.n_dist)
-        bins = near if config.pos_bins == "emb" else coreset.emb_to_dist[near]
-        cells = torch.arange(gh * gw)
-        p_position = self.position.probability(slice(None))[cells, bins]
-        table = {
-            "row": cells // gw, "column": cells % gw, "score": scores.score.cpu(),
-            "nearest_idx": near, "nearest_distance": (flat - coreset.embedding[near]).norm(dim=1),
-            "p_position": p_position, "open_position": p_position > threshold,
-            "match_idx": match, "match_distance": (flat - coreset.embedding[match]).norm(dim=1),
-            "nearest_train_image": coreset.image_idx[near], "nearest_train_cell": coreset.cell_idx[near],
-            "match_train_image": coreset.image_idx[match], "match_train_cell": coreset.cell_idx[match],
-        }  # fmt: skip
-        if self.mlp is not None:
-            logits = self.mlp.logits_map(features[None])[0].flatten(0, 1).cpu()
-            p_nb = log_probability(logits, config.temperature).exp()[cells, coreset.emb_to_dist[near]]
-            table |= {"p_neighborhood": p_nb, "open_neighborhood": p_nb > threshold}
-        return pd.DataFrame({name: column.numpy() for name, column in table.items()})
+        return explain_image(self._embed(image), *self._fitted(self.config), self.config)
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -355,7 +219,7 @@ class PNI:
             raise PNIError("the model is not fitted: nothing to save")
         tensors = {
             "norm": self.embedder.state(),
-            "coreset": _coreset_tensors(self.coreset),
+            "coreset": coreset_tensors(self.coreset),
             "position": {"counts": torch.from_numpy(self.position.counts)},
         }
         if self.mlp is not None:
@@ -391,7 +255,7 @@ class PNI:
                 f"{directory}: was fitted with other {model.config.backbone} weights: give those, or fit again"
             )
         model.embedder.load_state(tensors.get("norm", {}))
-        model.coreset = _coreset_from(tensors["coreset"], meta["n_dist"])
+        model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
         model.position = PositionHistogram(tensors["position"]["counts"].numpy())
         if "neighborhood" in tensors:
             mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
@@ -406,27 +270,3 @@ class PNI:
             meta["seconds"],
         )
         return model
-
-
-def _cached(folder: Path, key: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """A stage's artefact, or None if there is none of this key.  Raises PNIError for a damaged one."""
-    if not folder.exists():
-        return None
-    tensors, meta = read_artefact(folder)
-    return (tensors, meta) if meta.get("key") == key else None
-
-
-def _coreset_tensors(coreset: Coreset) -> dict[str, Tensor]:
-    return {f.name: getattr(coreset, f.name) for f in dataclasses.fields(coreset) if f.name != "n_dist"}
-
-
-def _coreset_from(tensors: dict[str, Tensor], n_dist: int) -> Coreset:
-    return Coreset(n_dist=n_dist, **tensors)
-
-
-def _resident(features: ndarray, device: str) -> Float32[Tensor, "n gh gw d"]:
-    """Training features on the accelerator when they take less than half of its free memory."""
-    tensor = torch.from_numpy(features)
-    if torch.device(device).type == "cuda" and features.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-        return tensor.to(device)
-    return tensor

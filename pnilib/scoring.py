@@ -179,12 +179,13 @@ def score_patches(
         (distance, idx), (other, _) = by_neighborhood(), by_position()
         distance = (distance + other) / 2
     else:
-        assert p_neighborhood is not None and p_position is not None and marginal is not None
+        assert p_neighborhood is not None and p_position is not None
         on_emb = config.pos_bins == "emb"
         p_nb = p_neighborhood[:, emb_to_dist] if on_emb else p_neighborhood
         if config.combine == "prob":
             probability = mean_probability(p_nb, p_position)
         else:
+            assert marginal is not None
             probability = product_probability(p_nb, p_position, marginal)
         is_open = gate(probability, threshold)
         distance, idx = gated(is_open if on_emb else is_open[:, emb_to_dist])

@@ -14,7 +14,13 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("notebooks")
     make_demo(root / "demo", progress=False)
-    return {"profile": "smoke", "data_dir": str(root / "demo"), "model_dir": str(root / "models")}
+    (root / "out").mkdir()
+    return {
+        "profile": "smoke",
+        "data_dir": str(root / "demo"),
+        "model_dir": str(root / "models"),
+        "out_dir": str(root / "out"),
+    }
 
 
 def test_all_six_are_there() -> None:

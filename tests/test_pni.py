@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import RESNET, SCATTERING, write_category
 
-from pnilib import neighborhood, pni
+from pnilib import fitting, neighborhood
 from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
 from pnilib.coreset import _Selection
@@ -138,8 +138,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]
     [
         (Embedder, "embed", 1),  # the second of two batches
         (_Selection, "add", 20),
-        (pni, "_coreset_tensors", 0),  # chosen, not yet written
-        (pni, "count_positions", 0),
+        (fitting, "coreset_tensors", 0),  # chosen, not yet written
+        (fitting, "count_positions", 0),
         (neighborhood, "_save_checkpoint", 1),  # the second epoch is lost
         (neighborhood, "gather_neighbors", 7),  # within the second epoch
         (PNI, "calibrate", 0),
@@ -155,12 +155,12 @@ def test_a_killed_fit_resumes_to_the_same_bytes(
             PNI(fitted.config).fit(data.train, workdir=work)
     with pytest.MonkeyPatch.context() as patch:
         batches = counted(patch, Embedder, "embed")
-        selections = counted(patch, pni, "select_coreset")
+        selections = counted(patch, fitting, "select_coreset")
         epochs = counted(patch, neighborhood, "_save_checkpoint")
         resumed = PNI(fitted.config).fit(data.train, workdir=work)
     extracted = sum(len(batch) for batch in batches) - 3  # calibration scores three
     assert extracted == (2 if owner is Embedder else 0)
-    assert len(selections) == (name in ("embed", "add", "_coreset_tensors"))
+    assert len(selections) == (name in ("embed", "add", "coreset_tensors"))
     remaining = {"_save_checkpoint": fitted.config.mlp_epochs - 1, "calibrate": 0}
     if name == "gather_neighbors":  # 5 steps an epoch
         remaining[name] = fitted.config.mlp_epochs - 1
@@ -174,8 +174,8 @@ def test_finished_stages_are_not_made_again(data: Dataset, tmp_path: Path) -> No
 
     def made(config: PNIConfig, split: Split = data.train) -> tuple[int, int, int]:
         with pytest.MonkeyPatch.context() as patch:
-            features = counted(patch, pni, "extract")
-            coresets = counted(patch, pni, "select_coreset")
+            features = counted(patch, fitting, "extract")
+            coresets = counted(patch, fitting, "select_coreset")
             epochs = counted(patch, neighborhood, "_save_checkpoint")
             PNI(config).fit(split, workdir=work)
         return len(features), len(coresets), len(epochs)
@@ -570,7 +570,7 @@ def test_a_file_in_place_of_the_folder(model: PNI, data: Dataset, tmp_path: Path
 
 
 def test_a_full_disk_while_fitting_loses_no_finished_stage(data: Dataset, tmp_path: Path) -> None:
-    select = pni.select_coreset
+    select = fitting.select_coreset
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -580,10 +580,10 @@ def test_a_full_disk_while_fitting_loses_no_finished_stage(data: Dataset, tmp_pa
         return select(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pni, "select_coreset", select_then_full)
+        patch.setattr(fitting, "select_coreset", select_then_full)
         with pytest.raises(PNIError, match="disk is full"):
             PNI(SCATTERING).fit(data.train, workdir=tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        extracted = counted(patch, pni, "extract")
+        extracted = counted(patch, fitting, "extract")
         PNI(SCATTERING).fit(data.train, workdir=tmp_path)
     assert extracted == []

@@ -75,15 +75,15 @@ def test_a_killed_run_resumes(data: Dataset, tmp_path: Path, monkeypatch: pytest
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    for name in ("pnilib.pni.select_coreset", "pnilib.runs.write_json", "pnilib.pni.PNI.save"):
+    for name in ("pnilib.fitting.select_coreset", "pnilib.runs.write_json", "pnilib.pni.PNI.save"):
         with monkeypatch.context() as patch:
             patch.setattr(name, killed)
             with pytest.raises(KeyboardInterrupt):
                 fit_or_load(data.train, CONFIG, tmp_path / "run")
         assert not (tmp_path / "run" / "model").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("pnilib.pni.extract", None)
-        patch.setattr("pnilib.pni.select_coreset", None)
+        patch.setattr("pnilib.fitting.extract", None)
+        patch.setattr("pnilib.fitting.select_coreset", None)
         found = fit_or_load(data.train, CONFIG, tmp_path / "run").predict(data.test)
     assert found.maps.tobytes() == expected.maps.tobytes() and found.threshold == expected.threshold
 
@@ -165,8 +165,8 @@ def test_a_full_disk_at_the_end_loses_nothing(
             fit_or_load(data.train, CONFIG, tmp_path)
     assert not (tmp_path / "model").exists() and (tmp_path / "work" / "features.npy").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("pnilib.pni.extract", None)
-        patch.setattr("pnilib.pni.select_coreset", None)
+        patch.setattr("pnilib.fitting.extract", None)
+        patch.setattr("pnilib.fitting.select_coreset", None)
         fit_or_load(data.train, CONFIG, tmp_path)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import typer
 
-from pnilib.artefacts import atomic_write
+from pnilib.artefacts import atomic_write, os_errors
 from pnilib.cli.model import metrics_table
 from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
 from pnilib.data import load_dataset
@@ -39,6 +39,18 @@ def _chosen(folder: Path, names: list[str] | None) -> list[Path]:
     return chosen or list(found.values())
 
 
+def _places(data: Path, out: Path) -> dict[str, str]:
+    """The notebooks' folders: data, models shared between notebooks, pictures."""
+    pictures = out / "pictures"
+    with os_errors(pictures):
+        pictures.mkdir(parents=True, exist_ok=True)
+    return {
+        "data_dir": str(data.resolve()),
+        "model_dir": str((out / "models").resolve()),
+        "out_dir": str(pictures.resolve()),
+    }
+
+
 def reproduce(
     names: Annotated[list[str] | None, typer.Argument(help="Notebooks, as 02 or 02_coresets. Default: all.")] = None,
     out: Out = Path("results/notebooks"),
@@ -59,7 +71,7 @@ def reproduce(
     if list_:
         typer.echo("\n".join(path.stem for path in paths))
         return
-    shared = {"data_dir": str(Path("data/demo").resolve()), "model_dir": str((out / "models").resolve())}
+    shared = _places(Path("data/demo"), out)
     results = run_all(paths, out, shared | parse_parameters(parameter or []), timeout, progress)
     typer.echo(summary_text(results))
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
@@ -97,7 +109,7 @@ def demo(
     with atomic_write(out / "metrics.csv") as handle:
         pd.DataFrame(rows).to_csv(handle, index=False, lineterminator="\n")
     typer.echo(table.to_string(index=False))
-    parameters = {"profile": profile, "data_dir": str(data.resolve()), "model_dir": str((out / "models").resolve())}
+    parameters = {"profile": profile} | _places(data, out / "notebooks")
     results = run_all(_chosen(notebooks, None), out / "notebooks", parameters, timeout, progress)
     typer.echo(summary_text(results))
     facts = {key: facts[key] for key in ("config", "device", "versions")}

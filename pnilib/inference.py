@@ -1,0 +1,99 @@
+"""Why each patch of one image scores as it does: distances, distributions and gates together (PNI sec. 3.1, 3.2).
+
+`score_image` walks over the patches in blocks, so that memory stays bounded: about six arrays of `SCORE_BYTES` are
+alive at once.  `explain_image` says for each patch which coreset vector counted, and which gates were open.
+"""
+
+import math
+
+import pandas as pd
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from pnilib.config import PNIConfig
+from pnilib.coreset import Coreset
+from pnilib.neighborhood import NeighborhoodMLP, log_probability
+from pnilib.position import PositionHistogram
+from pnilib.scoring import PatchScores, patch_distances, score_patches, tau
+
+__all__ = ["SCORE_BYTES", "explain_image", "score_image"]
+
+SCORE_BYTES = 64 * 2**20
+"""bytes of one distance matrix during scoring."""
+
+
+def score_image(
+    features: Float32[Tensor, "gh gw d"],
+    coreset: Coreset,
+    position: PositionHistogram,
+    mlp: NeighborhoodMLP | None,
+    variants: dict[str, PNIConfig],
+    without_image: int | None = None,
+) -> dict[str, tuple[PatchScores, Float32[Tensor, "cells k"]]]:
+    """By variant: the patch scores of one image, row-major, and each patch's k nearest coreset distances.
+
+    k is 1, or `reweight_neighbors` with image_score=reweight.  `without_image`: training image whose own coreset
+    vectors must not be used.  `mlp` may be None where no variant has a neighborhood gate.
+    """
+    device, vectors = features.device, coreset.embedding.to(features.device)
+    emb_to_dist = coreset.emb_to_dist.to(device)
+    barred = None if without_image is None else (coreset.image_idx == without_image).to(device)
+    if barred is not None and bool(barred.all()):
+        barred = None  # a single training image: nothing else to compare with
+    logits = None
+    if mlp is not None and any(config.setting in ("B", "E") for config in variants.values()):
+        logits = mlp.logits_map(features[None])[0].flatten(0, 1)
+    marginal = None
+    if any(config.setting == "E" and config.combine == "product" for config in variants.values()):
+        marginal = position.marginal().to(device)
+    flat = features.flatten(0, 1)
+    step = max(1, SCORE_BYTES // (4 * len(vectors)))
+    parts: dict[str, list[tuple[PatchScores, Tensor]]] = {name: [] for name in variants}
+    for low in range(0, len(flat), step):
+        cells = slice(low, low + step)
+        distances = patch_distances(flat[cells], vectors)
+        if barred is not None:
+            distances[:, barred] = math.inf
+        p_position = position.probability(cells).to(device)
+        for name, config in variants.items():
+            p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
+            scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
+            k = min(config.reweight_neighbors, len(vectors)) if config.image_score == "reweight" else 1
+            parts[name].append((scores, distances.topk(k, dim=1, largest=False).values))
+    return {name: (_joined([s for s, _ in found]), torch.cat([d for _, d in found])) for name, found in parts.items()}
+
+
+def _joined(parts: list[PatchScores]) -> PatchScores:
+    return PatchScores(*(torch.cat([getattr(p, f) for p in parts]) for f in ("score", "match_idx", "nearest_idx")))
+
+
+def explain_image(
+    features: Float32[Tensor, "gh gw d"],
+    coreset: Coreset,
+    position: PositionHistogram,
+    mlp: NeighborhoodMLP | None,
+    config: PNIConfig,
+) -> pd.DataFrame:
+    """One row a patch, row-major; columns as in `PNI.explain`."""
+    scores = score_image(features, coreset, position, mlp, {"": config})[""][0]
+    near, match = scores.nearest_idx.cpu(), scores.match_idx.cpu()
+    flat = features.flatten(0, 1).cpu()
+    gh, gw = features.shape[:2]
+    threshold = tau(config, len(coreset.embedding), coreset.n_dist)
+    bins = near if config.pos_bins == "emb" else coreset.emb_to_dist[near]
+    cells = torch.arange(gh * gw)
+    p_position = position.probability(slice(None))[cells, bins]
+    table = {
+        "row": cells // gw, "column": cells % gw, "score": scores.score.cpu(),
+        "nearest_idx": near, "nearest_distance": (flat - coreset.embedding[near]).norm(dim=1),
+        "p_position": p_position, "open_position": p_position > threshold,
+        "match_idx": match, "match_distance": (flat - coreset.embedding[match]).norm(dim=1),
+        "nearest_train_image": coreset.image_idx[near], "nearest_train_cell": coreset.cell_idx[near],
+        "match_train_image": coreset.image_idx[match], "match_train_cell": coreset.cell_idx[match],
+    }  # fmt: skip
+    if mlp is not None:
+        logits = mlp.logits_map(features[None])[0].flatten(0, 1).cpu()
+        p_nb = log_probability(logits, config.temperature).exp()[cells, coreset.emb_to_dist[near]]
+        table |= {"p_neighborhood": p_nb, "open_neighborhood": p_nb > threshold}
+    return pd.DataFrame({name: column.numpy() for name, column in table.items()})
