@@ -23,6 +23,7 @@ from bench_coreset import Peak, timed
 
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset
+from pnilib.inference import score_image
 from pnilib.neighborhood import NeighborhoodMLP, gather_neighbors, log_probability
 from pnilib.pni import PNI
 from pnilib.position import PositionHistogram
@@ -76,7 +77,7 @@ def literal(model: PNI, features: torch.Tensor) -> torch.Tensor:
 def measure(which: str, tiny: bool, n_emb: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     model = model_of(config_of(tiny), n_emb)
-    assert model.mlp is not None
+    assert model.coreset is not None and model.position is not None and model.mlp is not None
     side = model.config.image_crop
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(1))
     features = model.embedder.embed(image[None])[0]
@@ -90,7 +91,9 @@ def measure(which: str, tiny: bool, n_emb: int, threads: int) -> dict[str, Any]:
                 lambda: (
                     literal(model, features)
                     if which == "literal"
-                    else model._score(features, {"": model.config}, None)[""][0].score
+                    else score_image(features, model.coreset, model.position, model.mlp, {"": model.config})[""][
+                        0
+                    ].score
                 )
             )
         report["score"] = found.tolist()
