@@ -131,23 +131,23 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
         if not _STEM.fullmatch(stem):
             raise PNIError(f"{directory}: {stem!r} is no plain file name: use letters, digits, - and _")
     _refuse_foreign(directory)
-    files = {_META: _json_text(directory / _META, meta).encode()}
-    for stem, group in tensors.items():
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in group.items()}
-        files[f"{stem}.safetensors"] = safetensors.torch.save(whole)
-    manifest = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "pnilib": pnilib_version(),
-        "files": {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in files.items()},
-    }
+    meta_blob = _json_text(directory / _META, meta).encode()
+    files: dict[str, dict[str, Any]] = {}
     with os_errors(directory):
         new = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.tmp")
+
+        def put(name: str, blob: bytes) -> None:
+            files[name] = {"bytes": len(blob), "sha256": _sha256(blob)}
+            with atomic_write(new / name, "wb") as handle:
+                handle.write(blob)
+
         try:
             new.mkdir(parents=True)
-            for name, blob in files.items():
-                with atomic_write(new / name, "wb") as handle:
-                    handle.write(blob)
+            put(_META, meta_blob)
+            for stem, group in tensors.items():  # one file in memory at a time
+                whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in group.items()}
+                put(f"{stem}.safetensors", safetensors.torch.save(whole))
+            manifest = {"format": FORMAT, "version": FORMAT_VERSION, "pnilib": pnilib_version(), "files": files}
             write_json(new / _MANIFEST, manifest)
             with suppress(OSError):  # whoever holds the folder's lock goes on holding it: same inode
                 os.link(directory / _LOCK, new / _LOCK)

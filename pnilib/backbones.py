@@ -23,7 +23,7 @@ from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.scattering import Scattering
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "grid_side", "load_backbone"]
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -37,6 +37,14 @@ _CHANNELS = {
     "scattering": (165, 135),
 }
 _WAYS_OUT = "set weights=FILE to a state dict (.pth, .safetensors), or backbone=scattering, which needs none"
+
+
+def grid_side(name: str, side: int) -> int:
+    """Cells along a side of `side` px at level 2 (stride 8) of the backbone `name`."""
+    if name == "scattering":
+        return Scattering.grid(side)
+    halves = math.ceil(math.ceil(side / 2) / 2)  # stem and pooling round up
+    return halves // 2 if name == "densenet201" else math.ceil(halves / 2)
 
 
 class Backbone(nn.Module):
@@ -71,10 +79,7 @@ class Backbone(nn.Module):
 
     def grid(self, side: int) -> int:
         """Cells along a side of `side` px at level 2 (stride 8)."""
-        if self.name == "scattering":
-            return Scattering.grid(side)
-        halves = math.ceil(math.ceil(side / 2) / 2)  # stem and pooling round up
-        return halves // 2 if self.name == "densenet201" else math.ceil(halves / 2)
+        return grid_side(self.name, side)
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:

@@ -439,8 +439,10 @@ _EMBEDDED: dict[str, Any] = dict(
     mlp_width=256,
     mlp_epochs=4,
     mlp_lr_step=2,
+    combine="product",  # eq. (6) changes next to nothing with this backbone: README
 )
 _DEMO = _EMBEDDED | dict(
+    combine="prob",  # the paper's rule; `pni demo` and the notebooks show the others beside it
     agg_patch=1,  # 3 would let plain nearest neighbors see half of the logical faults; the demo is there to teach
     image_resize=192,
     image_crop=192,

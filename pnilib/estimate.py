@@ -18,13 +18,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import torch
 
-from pnilib.backbones import _CHANNELS, Backbone
+from pnilib.backbones import _CHANNELS, grid_side
 from pnilib.config import PNIConfig
 from pnilib.coreset import BLOCK_BYTES, POOL, coreset_size, greedy_k_center
 from pnilib.errors import PNIError
@@ -119,8 +118,7 @@ class Estimate:
 
 def sizes(config: PNIConfig, n_train: int) -> Sizes:
     """The sizes of a fit on so many images."""
-    # the method needs nothing of a backbone but its name, and building one takes seconds
-    side = Backbone.grid(SimpleNamespace(name=config.backbone), config.image_crop)  # type: ignore[arg-type]
+    side = grid_side(config.backbone, config.image_crop)
     raw = sum(_CHANNELS["scattering"]) if config.backbone == "scattering" else config.dim
     d = min(config.dim, raw) if config.feature_norm == "half_whiten" else raw
     inner = side - 2 * config.border_cells if config.border == "replicate" else side

@@ -1,7 +1,8 @@
 """The stages of a fit, in the paper's order: features, coresets, position histogram, neighborhood MLP (PNI Fig. 2).
 
-With a work folder each stage is kept under a key of its configuration, the images and the backbone weights: a
-killed fit resumes, losing at most one batch of images or one epoch, and a stage of another key is made anew.
+With a work folder each stage is kept under a key of its configuration, the images, the backbone weights and the kind
+of device: a killed fit resumes, losing at most one batch of images, one epoch, or the pass that fits the
+standardisation; a stage of another key is made anew.
 """
 
 import dataclasses
@@ -45,7 +46,8 @@ class Fitted:
 def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: str, progress: bool) -> Fitted:
     """All stages; fits the embedder's standardisation in passing.  Without `work` everything stays in memory."""
     config, seconds = embedder.config, {}
-    data_key = hashlib.sha256(f"{train.fingerprint()} {embedder.backbone.weights_id}".encode()).hexdigest()
+    identity = f"{train.fingerprint()} {embedder.backbone.weights_id} {torch.device(device).type}"
+    data_key = hashlib.sha256(identity.encode()).hexdigest()
 
     def key(stage: str) -> str:
         return f"{config.stage_key(stage)}-{data_key[:32]}"

@@ -155,7 +155,7 @@ def train_neighborhood(
         raise PNIError("the neighborhood MLP needs at least 2 training patches: add images")
     target = target_idx.flatten()
     history: list[dict[str, float]] = []
-    best = mlp.state_dict()
+    best: dict[str, Tensor] = {}  # with mlp_select=best
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, mlp, adam)
 
@@ -195,13 +195,13 @@ def train_neighborhood(
                 losses = [float(loss_of(part)) * len(part) for part in held_out.split(config.mlp_batch)]
             row["val_loss"] = sum(losses) / n_val
         history.append(row)
-        score = "val_loss" if n_val else "epoch"
-        if not n_val or row[score] <= min(past[score] for past in history):
+        if n_val and row["val_loss"] <= min(past["val_loss"] for past in history):
             best = {name: value.clone() for name, value in mlp.state_dict().items()}
         if checkpoint is not None:
             _save_checkpoint(checkpoint, mlp, adam, history, best)
     bar.close()
-    mlp.load_state_dict(best)
+    if best:
+        mlp.load_state_dict(best)
     return TrainedMLP(mlp.eval(), history)
 
 
@@ -221,7 +221,8 @@ def _save_checkpoint(
         for i, state in adam.state_dict()["state"].items()
         for name, value in state.items()
     }
-    write_artefact(folder, {"mlp": mlp.state_dict(), "adam": moments, "best": best}, {"history": history})
+    kept = {"mlp": mlp.state_dict(), "adam": moments} | ({"best": best} if best else {})
+    write_artefact(folder, kept, {"history": history})
 
 
 def _load_checkpoint(
@@ -234,4 +235,4 @@ def _load_checkpoint(
         i, key = name.split(".")
         state.setdefault(int(i), {})[key] = value
     adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
-    return meta["history"], tensors["best"]
+    return meta["history"], tensors.get("best", {})

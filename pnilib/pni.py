@@ -63,7 +63,7 @@ class PNI:
         """Learn from normal images.
 
         With `workdir`, features go to a memory-mapped file there and every stage is kept: a killed fit resumes
-        with the same call, losing at most one batch of images or one epoch; stages whose
+        with the same call, losing at most what `pnilib.fitting` says; stages whose
         configuration or images changed are made anew.  Without, everything stays in memory.
 
         The neighborhood MLP is trained only for the settings that use it, B and E.
@@ -85,6 +85,9 @@ class PNI:
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
         """Score normal training images, each without the coreset vectors that came from it."""
+        names = [Path(path).name for path in train.samples["image_path"]]
+        if names != [Path(path).name for path in self.train_paths]:
+            raise PNIError("calibrate needs the images that the model was fitted on, in their order")
         count = min(self.config.calibration_images, len(train))
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
         split = Split(train.samples.iloc[chosen], train.root)
@@ -254,19 +257,22 @@ class PNI:
             raise PNIError(
                 f"{directory}: was fitted with other {model.config.backbone} weights: give those, or fit again"
             )
-        model.embedder.load_state(tensors.get("norm", {}))
-        model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
-        model.position = PositionHistogram(tensors["position"]["counts"].numpy())
-        if "neighborhood" in tensors:
-            mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
-            mlp.load_state_dict(tensors["neighborhood"])
-            model.mlp = mlp.to(device).eval()
-        if "calibration" in tensors:
-            low, high = tensors["calibration"]["limits"].tolist()
-            model.calibration = Calibration(tensors["calibration"]["image_scores"].numpy(), low, high)
-        model.train_paths, model.history, model.seconds = (
-            meta["train_paths"],
-            meta["history"],
-            meta["seconds"],
-        )
+        try:
+            model.embedder.load_state(tensors.get("norm", {}))
+            model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
+            model.position = PositionHistogram(tensors["position"]["counts"].numpy())
+            if "neighborhood" in tensors:
+                mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
+                mlp.load_state_dict(tensors["neighborhood"])
+                model.mlp = mlp.to(device).eval()
+            if "calibration" in tensors:
+                low, high = tensors["calibration"]["limits"].tolist()
+                model.calibration = Calibration(tensors["calibration"]["image_scores"].numpy(), low, high)
+            model.train_paths, model.history, model.seconds = (
+                meta["train_paths"],
+                meta["history"],
+                meta["seconds"],
+            )
+        except (KeyError, TypeError, RuntimeError):
+            raise PNIError(f"{directory}: its parts do not fit together: fit again") from None
         return model

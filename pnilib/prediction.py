@@ -15,7 +15,8 @@ class Calibration:
     """Scores of normal training images, each scored without the coreset vectors taken from it.
 
     image_scores: (k,).  low, high: minimum and maximum over their map pixels.
-    The neighborhood MLP and the position histogram did see these images, so the scores are still slightly low.
+    An approximation of fitting without that image: the coreset was chosen, and the neighborhood MLP and the position
+    histogram were fitted, with it.
     """
 
     image_scores: Float32[ndarray, " k"]

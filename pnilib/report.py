@@ -24,7 +24,7 @@ from pnilib.evaluation import METRICS, Evaluation
 from pnilib.figures.images import color_bar, show_image, show_map
 from pnilib.prediction import Prediction
 
-__all__ = ["draw_examples", "draw_scores", "save_figure", "write_evaluation", "write_page"]
+__all__ = ["draw_examples", "draw_scores", "prediction_name", "save_figure", "write_evaluation", "write_page"]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -47,37 +47,47 @@ def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, fl
     return ax
 
 
-def draw_examples(prediction: Prediction, test: Split, n_normal: int = 2, most: int = 10) -> Figure:
-    """Columns: the highest-scored normal images, then for each kind of defect its median image.
+def draw_examples(predictions: dict[str, Prediction], test: Split, n_normal: int = 2, most: int = 10) -> Figure:
+    """Columns: the highest-scored normal images, then for each kind of defect its median image by the last one.
 
-    Rows: the image with the true outline, the map over it.  The scale runs from the median to the 99.9 %
-    quantile of all maps of the category.
+    Rows: the image with the true outline, then each prediction's map over it.  One scale for all: from the smallest
+    median to the largest 99.9 % quantile of the predictions' maps.
     """
+    last = list(predictions.values())[-1]
     labels, defects = test.samples["label"].to_numpy(), test.samples["defect_type"].to_numpy()
-    order = np.argsort(-prediction.image_scores, kind="stable")
+    order = np.argsort(-last.image_scores, kind="stable")
     chosen = [int(i) for i in order if labels[i] == 0][:n_normal]
     for defect in sorted(set(defects[labels == 1])):
         of_kind = [int(i) for i in order if labels[i] == 1 and defects[i] == defect]
         chosen.append(of_kind[len(of_kind) // 2])
     chosen = (chosen or [int(i) for i in order])[:most]
-    limits = (float(np.quantile(prediction.maps, 0.5)), float(np.quantile(prediction.maps, 0.999)))
-    figure = Figure(figsize=(1.9 * len(chosen) + 0.8, 4.3), layout="constrained")
-    axes = figure.subplots(2, len(chosen), squeeze=False)
-    geometry = prediction.config.geometry
+    quantiles = np.array([np.quantile(p.maps, [0.5, 0.999]) for p in predictions.values()])
+    limits = (float(quantiles[:, 0].min()), float(quantiles[:, 1].max()))
+    n_rows = 1 + len(predictions)
+    figure = Figure(figsize=(1.9 * len(chosen) + 1.2, 2.1 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, len(chosen), squeeze=False)
+    geometry = last.config.geometry
     for column, i in enumerate(chosen):
         image, mask = test.image(i, geometry), test.mask(i, geometry) if labels[i] >= 0 else None
         name = "normal" if labels[i] == 0 else str(defects[i]).replace("_", " ")
         show_image(image, axes[0, column], mask=mask, title=name)
-        show_map(
-            prediction.maps[i], axes[1, column], limits=limits, image=image, mask=mask,
-            title=f"score {prediction.image_scores[i]:.2f}",
-        )  # fmt: skip
-    color_bar(list(axes[1]), limits, "anomaly score")
+        for row, prediction in enumerate(predictions.values(), start=1):
+            title = f"score {prediction.image_scores[i]:.2f}"
+            show_map(prediction.maps[i], axes[row, column], limits=limits, image=image, mask=mask, title=title)
+    for row, name in enumerate(predictions, start=1):
+        axes[row, 0].set_ylabel(name)
+    color_bar([ax for line in axes[1:] for ax in line], limits, "anomaly score")
     return figure
 
 
-def write_evaluation(folder: Path, prediction: Prediction, test: Split, evaluation: Evaluation) -> None:
-    """All files named above, each complete or not there."""
+def write_evaluation(
+    folder: Path,
+    prediction: Prediction,
+    test: Split,
+    evaluation: Evaluation,
+    beside: dict[str, Prediction] | None = None,
+) -> None:
+    """All files named above, each complete or not there; `beside`: other predictions to draw above this one."""
     samples, metrics = test.samples, evaluation.metrics
     table = pd.DataFrame(
         {
@@ -108,12 +118,19 @@ def write_evaluation(folder: Path, prediction: Prediction, test: Split, evaluati
         },
     )
     with matplotlib.rc_context({"font.size": 9}):
-        save_figure(draw_examples(prediction, test), folder / "pictures.png")
+        rows_shown = (beside or {}) | {prediction_name(prediction): prediction}
+        save_figure(draw_examples(rows_shown, test), folder / "pictures.png")
         figure = Figure(figsize=(6, 3), layout="constrained")
         thresholds = {"test-optimal": metrics["i_threshold"], "normal images only": metrics["normal_threshold"]}
         known = samples["label"].to_numpy() >= 0
         draw_scores(prediction.image_scores[known], samples["label"].to_numpy()[known], thresholds, figure.subplots())
         save_figure(figure, folder / "scores.png")
+
+
+def prediction_name(prediction: Prediction) -> str:
+    """Short name of a prediction's rule, as `A` or `E, product`."""
+    config = prediction.config
+    return f"E, {config.combine}" if config.setting == "E" else config.setting
 
 
 _STYLE = """body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}

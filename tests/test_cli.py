@@ -14,6 +14,7 @@ from pnilib import cli
 from pnilib.artefacts import exclusive
 from pnilib.data import check_dataset, load_dataset
 from pnilib.demo import make_demo
+from pnilib.pni import PNI
 
 SMOKE = ["--profile", "smoke", "--device", "cpu", "--quiet"]
 
@@ -84,6 +85,20 @@ def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFi
         assert picture_size(folder / name)[0] > 300
     assert pni("evaluate", run / "cable", "--device", "cpu", "--quiet", "--set", "combine=product") == 0
     assert "I-AUROC" in capsys.readouterr().out
+
+
+def test_ensemble_of_two_runs(demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pni("fit", "-d", "demo", "-r", demo, "-o", tmp_path, *SMOKE, "--set", "dim=16") == 0
+    assert pni("evaluate", run, "--with", tmp_path, "--device", "cpu", "--quiet", "--json") == 0
+    shown = capsys.readouterr()
+    assert "ensemble of 2 models, scaled by minmax_train" in shown.err
+    both = pd.read_csv(run / "cable" / "evaluation-ensemble" / "scores.csv").score
+    models = [PNI.load(folder / "cable" / "model") for folder in (run, tmp_path)]
+    test = load_dataset("demo", demo).test
+    maps = [model.predict(test).maps for model in models]
+    limits = [(model.calibration.low, model.calibration.high) for model in models if model.calibration]
+    by_hand = np.mean([(m - low) / (high - low) for m, (low, high) in zip(maps, limits, strict=True)], axis=0)
+    assert both.to_numpy() == pytest.approx(by_hand.reshape(len(test), -1).max(1), rel=1e-5)
 
 
 def test_evaluate_refuses_what_was_fitted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ from pnilib.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
+from pnilib.ensembles import ensemble_predictions
 from pnilib.errors import PNIError
 from pnilib.estimate import estimate as estimate_run
 from pnilib.evaluation import METRICS
@@ -139,6 +140,10 @@ def evaluate(
     category: Categories = None,
     root: Annotated[Path | None, typer.Option("--root", "-r", help="Where the data set is now, if it moved.")] = None,
     set_: Set = None,
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Another fitted run of the same images: average the scaled maps (ensemble)."),
+    ] = None,
     device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
@@ -155,8 +160,16 @@ def evaluate(
             model = model.with_config(**overrides)
             model.calibrate(data.train, progress=progress)
         prediction = model.predict(data.test, progress=progress)
+        if with_:
+            others = [open_run(_same_category(other, folder), device_name(device), root)[0] for other in with_]
+            predictions = [prediction, *(other.predict(data.test, progress=progress) for other in others)]
+            calibrations = [model.calibration, *(other.calibration for other in others)]
+            rule = model.config.ens_norm
+            typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
+            prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
         result = evaluate_prediction(prediction, data.test)
-        write_evaluation(folder / "evaluation", prediction, data.test, result)
+        place = folder / ("evaluation-ensemble" if with_ else "evaluation")
+        write_evaluation(place, prediction, data.test, result)
         rows.append({"category": data.category} | result.metrics | {"notes": result.notes})
     if as_json:
         emit(rows)
@@ -169,6 +182,10 @@ def evaluate(
     if len(rows) > 1 or run != folder:
         with atomic_write(run / "metrics.csv") as handle:
             pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
+
+
+def _same_category(run: Path, folder: Path) -> Path:
+    return run if (run / "run.json").exists() else run / folder.name
 
 
 def metrics_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -10,7 +10,6 @@ import psutil
 import typer
 
 from pnilib.artefacts import atomic_write, os_errors
-from pnilib.cli.model import metrics_table
 from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
 from pnilib.data import load_dataset
 from pnilib.demo import CATEGORIES, make_demo
@@ -37,6 +36,27 @@ def _chosen(folder: Path, names: list[str] | None) -> list[Path]:
             raise PNIError(f"{name}: no such notebook: choose from {', '.join(found)}")
         chosen += fits
     return chosen or list(found.values())
+
+
+SHOWN_RULES = {
+    "A": dict(setting="A"),
+    "E, prob": dict(setting="E", combine="prob"),
+    "E, product": dict(setting="E", combine="product"),
+}
+"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), our product of the two sources."""
+
+
+def rules_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One line a category and a mean, percent: I-AUROC and AUPRO under each of SHOWN_RULES."""
+    frame = pd.DataFrame(rows)
+    wide = frame.pivot(index="category", columns="rule", values=["i_auroc", "aupro_30"]).mul(100)
+    wide = wide.reindex(index=list(dict.fromkeys(frame["category"])))
+    wide.loc["mean"] = wide.mean()
+    columns = [(metric, rule) for metric in ("i_auroc", "aupro_30") for rule in SHOWN_RULES]
+    shown = wide[columns].map(lambda value: f"{value:.2f}")
+    names = {"i_auroc": "I-AUROC", "aupro_30": "AUPRO"}
+    shown.columns = pd.Index([f"{names[metric]} {rule}" for metric, rule in columns])
+    return shown.rename_axis("category").reset_index()
 
 
 def _places(data: Path, out: Path) -> dict[str, str]:
@@ -100,12 +120,16 @@ def demo(
         source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
         typer.echo(f"{name}: fitting on {len(dataset.train)} normal images, scoring {len(dataset.test)}", err=True)
         model = fit_or_load(dataset.train, settings, out / name, device=place, progress=progress, source=source)
-        prediction = model.predict(dataset.test, progress=progress)
-        result = evaluate_prediction(prediction, dataset.test)
-        write_evaluation(out / name / "evaluation", prediction, dataset.test, result)
-        rows.append({"category": name} | result.metrics)
+        variants = {name: settings.replace(**choice) for name, choice in SHOWN_RULES.items()}
+        predictions = model.predict_variants(dataset.test, variants, progress=progress)
+        for rule, prediction in predictions.items():
+            result = evaluate_prediction(prediction, dataset.test)
+            rows.append({"category": name, "rule": rule} | result.metrics)
+        *beside, own = predictions
+        shown = {rule: predictions[rule] for rule in beside if rule != "E, prob"}
+        write_evaluation(out / name / "evaluation", predictions[own], dataset.test, result, shown)
         facts = manifest(settings, dataset.train, place)
-    table = metrics_table(rows)
+    table = rules_table(rows)
     with atomic_write(out / "metrics.csv") as handle:
         pd.DataFrame(rows).to_csv(handle, index=False, lineterminator="\n")
     typer.echo(table.to_string(index=False))
@@ -117,7 +141,7 @@ def demo(
         "seconds": round(time.perf_counter() - began, 1),
         "notebooks": json.loads(json.dumps([vars(r) for r in results])),
     }
-    page = write_page(out, "PNI on the demo data", table, [row["category"] for row in rows], facts)
+    page = write_page(out, "PNI on the demo data", table, list(dict.fromkeys(row["category"] for row in rows)), facts)
     memory = psutil.Process().memory_info().rss / 2**20
     typer.echo(f"page: {page} ({facts['seconds']:.0f} s, {memory:.0f} MB at the end)")
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
