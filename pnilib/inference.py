@@ -19,7 +19,7 @@ from pnilib.scoring import PatchScores, patch_distances, score_patches, tau
 
 __all__ = ["SCORE_BYTES", "explain_image", "score_image"]
 
-SCORE_BYTES = 64 * 2**20
+SCORE_BYTES = 16 * 2**20
 """bytes of one distance matrix during scoring."""
 
 
@@ -59,8 +59,11 @@ def score_image(
         for name, config in variants.items():
             p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
             scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
-            k = min(config.reweight_neighbors, len(vectors)) if config.image_score == "reweight" else 1
-            parts[name].append((scores, distances.topk(k, dim=1, largest=False).values))
+            if config.image_score == "reweight":
+                near = distances.topk(min(config.reweight_neighbors, len(vectors)), dim=1, largest=False).values
+            else:
+                near = distances.gather(1, scores.nearest_idx[:, None])
+            parts[name].append((scores, near))
     return {name: (_joined([s for s, _ in found]), torch.cat([d for _, d in found])) for name, found in parts.items()}
 
 

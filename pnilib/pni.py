@@ -144,40 +144,40 @@ class PNI:
         if len(images) == 0:
             raise PNIError("there are no images to score: check the folder")
         fitted = self._fitted(*variants.values())
-        collected: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in variants}
+        paths = [f"image {i}" for i in range(len(images))]
+        if isinstance(images, Split):
+            paths = [str(path) for path in images.samples["image_path"]]
+        # Filled in place: many small results kept between large passing arrays would fragment the heap.
+        result = {name: self._blank(config, paths) for name, config in variants.items()}
         for i in tqdm(range(len(images)), desc=what, unit="image", disable=not progress):
             image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
             features = self._embed(image)
             excluded = None if own_image is None else own_image[i]
             for name, (scores, distances) in score_image(features, *fitted, variants, excluded).items():
-                config = variants[name]
+                config, into = variants[name], result[name]
                 patches = scores.score.view(1, *features.shape[:2])
                 if config.border == "replicate":
                     patches = repeat_inner(patches, config.border_cells)
                 final = anomaly_maps(patches, config.image_crop, config.sigma)
-                image_score = image_scores(final, patches, distances.view(*patches.shape, -1), config)
-                collected[name].append(
-                    (
-                        final,
-                        image_score,
-                        patches,
-                        scores.match_idx.view_as(patches),
-                        scores.nearest_idx.view_as(patches),
-                    )
-                )
-        paths = [f"image {i}" for i in range(len(images))]
-        if isinstance(images, Split):
-            paths = [str(path) for path in images.samples["image_path"]]
-        result = {}
-        for name, config in variants.items():
-            maps, scores_, patches, match, near = (
-                torch.cat(parts).cpu() for parts in zip(*collected.pop(name), strict=True)
-            )
-            result[name] = Prediction(
-                config, paths, maps.numpy(), scores_.numpy(), patches.numpy(),
-                match.int().numpy(), near.int().numpy(), self._threshold(config),
-            )  # fmt: skip
+                into.maps[i] = final[0].cpu().numpy()
+                into.image_scores[i] = float(image_scores(final, patches, distances.view(*patches.shape, -1), config))
+                into.patch_scores[i] = patches[0].cpu().numpy()
+                into.match_idx[i] = scores.match_idx.view(patches.shape[1:]).cpu().numpy()
+                into.nearest_idx[i] = scores.nearest_idx.view(patches.shape[1:]).cpu().numpy()
         return result
+
+    def _blank(self, config: PNIConfig, paths: list[str]) -> Prediction:
+        n, side, grid = len(paths), config.image_crop, self.embedder.grid
+        return Prediction(
+            config,
+            paths,
+            maps=np.empty((n, side, side), np.float32),
+            image_scores=np.empty(n, np.float32),
+            patch_scores=np.empty((n, *grid), np.float32),
+            match_idx=np.empty((n, *grid), np.int32),
+            nearest_idx=np.empty((n, *grid), np.int32),
+            threshold=self._threshold(config),
+        )
 
     def _threshold(self, config: PNIConfig) -> float:
         if self.calibration is None or config != self.config:

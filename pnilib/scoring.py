@@ -79,16 +79,26 @@ def _farthest(distances: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"],
 
 
 def gated_nearest(
-    distances: Float32[Tensor, "b m"], is_open: Bool[Tensor, "b m"]
+    distances: Float32[Tensor, "b m"],
+    is_open: Bool[Tensor, "b bins"],
+    bin_of: Int64[Tensor, " m"] | None = None,
 ) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
     """Eq. (4) with (8): distance to, and index of, the nearest vector whose gate is open.
 
+    `is_open` is over the m vectors, or over bins that `bin_of` assigns them to (C_dist and the mapping to it).
     tau < 1/|C_emb| keeps at least one gate open (sec. 3.1).  Should rounding shut all, the farthest vector counts.
+    Only patches whose nearest vector is shut out are searched any further.
     """
-    distance, idx = distances.masked_fill(~is_open, math.inf).min(1)
-    farthest, farthest_idx = _farthest(distances)
-    shut = distance.isinf()
-    return torch.where(shut, farthest, distance), torch.where(shut, farthest_idx, idx)
+    distance, idx = distances.min(1)
+    shut = ~is_open.gather(1, (idx if bin_of is None else bin_of[idx])[:, None])[:, 0]
+    if bool(shut.any()):
+        left, allowed = distances[shut], is_open[shut]
+        allowed = allowed if bin_of is None else allowed[:, bin_of]
+        best, best_idx = left.masked_fill(~allowed, math.inf).min(1)
+        farthest, farthest_idx = _farthest(left)
+        distance[shut] = torch.where(best.isinf(), farthest, best)
+        idx[shut] = torch.where(best.isinf(), farthest_idx, best_idx)
+    return distance, idx
 
 
 def first_part_only(
@@ -158,20 +168,20 @@ def score_patches(
         return PatchScores(score, nearest_idx, nearest_idx)
 
     parts = config.gate_chunk
+    position_bins = None if config.pos_bins == "emb" else emb_to_dist
 
-    def gated(is_open: Tensor) -> tuple[Tensor, Tensor]:
-        distance, idx = gated_nearest(distances, is_open)
+    def gated(is_open: Tensor, bin_of: Tensor | None) -> tuple[Tensor, Tensor]:
+        distance, idx = gated_nearest(distances, is_open, bin_of)
         return first_part_only(distances, distance, idx, parts) if parts > 1 else (distance, idx)
 
     def by_neighborhood() -> tuple[Tensor, Tensor]:
         assert p_neighborhood is not None
         is_open = gate(p_neighborhood, threshold)
-        return rank_gate(distances, is_open, parts) if config.nb_gate == "rank" else gated(is_open[:, emb_to_dist])
+        return rank_gate(distances, is_open, parts) if config.nb_gate == "rank" else gated(is_open, emb_to_dist)
 
     def by_position() -> tuple[Tensor, Tensor]:
         assert p_position is not None
-        is_open = gate(p_position, threshold)
-        return gated(is_open if config.pos_bins == "emb" else is_open[:, emb_to_dist])
+        return gated(gate(p_position, threshold), position_bins)
 
     if config.setting == "B":
         distance, idx = by_neighborhood()
@@ -182,13 +192,11 @@ def score_patches(
         distance = (distance + other) / 2
     else:
         assert p_neighborhood is not None and p_position is not None
-        on_emb = config.pos_bins == "emb"
-        p_nb = p_neighborhood[:, emb_to_dist] if on_emb else p_neighborhood
+        p_nb = p_neighborhood[:, emb_to_dist] if position_bins is None else p_neighborhood
         if config.combine == "prob":
             probability = mean_probability(p_nb, p_position)
         else:
             assert marginal is not None
             probability = product_probability(p_nb, p_position, marginal)
-        is_open = gate(probability, threshold)
-        distance, idx = gated(is_open if on_emb else is_open[:, emb_to_dist])
+        distance, idx = gated(gate(probability, threshold), position_bins)
     return PatchScores(likelihood_score(distance, config), idx, nearest_idx)
