@@ -439,7 +439,7 @@ _EMBEDDED: dict[str, Any] = dict(
     mlp_width=256,
     mlp_epochs=4,
     mlp_lr_step=2,
-    combine="product",  # eq. (6) changes next to nothing with this backbone: README
+    combine="score",  # eq. (6) changes nothing with this backbone (README)
 )
 _DEMO = _EMBEDDED | dict(
     combine="prob",  # the paper's rule; `pni demo` and the notebooks show the others beside it

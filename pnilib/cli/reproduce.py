@@ -42,8 +42,10 @@ SHOWN_RULES = {
     "A": dict(setting="A"),
     "E, prob": dict(setting="E", combine="prob"),
     "E, product": dict(setting="E", combine="product"),
+    "E, score": dict(setting="E", combine="score"),
 }
-"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), our product of the two sources."""
+"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), our product, the release's mean of scores;
+the pictures show the first and the last."""
 
 
 def rules_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -125,9 +127,9 @@ def demo(
         for rule, prediction in predictions.items():
             result = evaluate_prediction(prediction, dataset.test)
             rows.append({"category": name, "rule": rule} | result.metrics)
-        *beside, own = predictions
-        shown = {rule: predictions[rule] for rule in beside if rule != "E, prob"}
-        write_evaluation(out / name / "evaluation", predictions[own], dataset.test, result, shown)
+        first, *_, last = predictions
+        beside = {first: predictions[first]}
+        write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, beside)
         facts = manifest(settings, dataset.train, place)
     table = rules_table(rows)
     with atomic_write(out / "metrics.csv") as handle:
