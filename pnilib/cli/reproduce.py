@@ -113,7 +113,8 @@ def demo(
 ) -> None:
     """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results."""
     began = time.perf_counter()
-    settings, place = build_config(profile, set_, seed), device_name(device)
+    first, *_, last = SHOWN_RULES
+    settings, place = build_config(profile, set_, seed).replace(**SHOWN_RULES[last]), device_name(device)
     make_demo(data, progress=progress)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
@@ -127,7 +128,6 @@ def demo(
         for rule, prediction in predictions.items():
             result = evaluate_prediction(prediction, dataset.test)
             rows.append({"category": name, "rule": rule} | result.metrics)
-        first, *_, last = predictions
         beside = {first: predictions[first]}
         write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, beside)
         facts = manifest(settings, dataset.train, place)
