@@ -19,7 +19,7 @@ from pnilib.evaluation import evaluate
 from pnilib.metrics import image_auroc
 from pnilib.pni import PNI
 
-__all__ = ["ROWS", "ablate", "summarise", "to_markdown"]
+__all__ = ["ROWS", "ablate", "by_kind", "summarise", "to_markdown"]
 
 ROWS: dict[str, dict[str, str]] = {
     "A: nearest neighbor": dict(setting="A"),
@@ -30,6 +30,9 @@ ROWS: dict[str, dict[str, str]] = {
     "E: combine=product (ours)": dict(setting="E", combine="product"),
 }
 """Rows of the table; those with a neighborhood gate exist for both centres."""
+
+TEXTURES = {"carpet", "grid", "leather", "tile", "wood", "weave", "grain", "tiles"}
+"""Texture categories of MVTec AD (the paper's Table 1) and of the demo data; all others are objects."""
 
 SHOWN = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO"}
 
@@ -102,6 +105,15 @@ def summarise(results: pd.DataFrame, metrics: list[str] | None = None) -> pd.Dat
     per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].mean().mul(100).reset_index()
     grouped = per_seed.groupby(["row", "nb_centre", "metric"], sort=False)["value"]
     return grouped.agg(mean="mean", sd="std", n="count").reset_index()
+
+
+def by_kind(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The results of all categories and, where there are both, of objects and of textures apart."""
+    parts = {"all categories": results}
+    texture = results["category"].isin(TEXTURES)
+    if texture.any() and not texture.all():
+        parts |= {"objects": results[~texture], "textures": results[texture]}
+    return parts
 
 
 def to_markdown(summary: pd.DataFrame) -> str:

@@ -236,7 +236,10 @@ def ablation(
         results = pd.concat(tables, ignore_index=True)
         with atomic_write(out / "ablation.csv") as handle:
             results.to_csv(handle, index=False, lineterminator="\n")
-        text = ablations.to_markdown(ablations.summarise(results))
+        text = "\n".join(
+            f"{kind}, mean ± sd over {seeds} seeds, %\n\n{ablations.to_markdown(ablations.summarise(part))}"
+            for kind, part in ablations.by_kind(results).items()
+        )
         with atomic_write(out / "ablation.md") as handle:
             handle.write(text)
         write_json(
