@@ -15,7 +15,7 @@ help:
 	@echo "make clean    remove the environment and the caches (runs/, results/ and data/ stay)"
 
 demo: $(VENV)/installed
-	$(BIN)/pni demo --out results/demo
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pni demo --out results/demo  # small work: more threads wait more
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
