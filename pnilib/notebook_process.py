@@ -98,7 +98,7 @@ def run_worker(
             worker.stdin.close()
     error = _verdict(end, late, timeout_s, worker.returncode, log)
     if error is None:
-        bar.n = bar.total
+        bar.n = bar.total or 0
         bar.refresh()
     return NotebookResult(
         name=notebook.stem,
