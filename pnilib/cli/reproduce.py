@@ -16,7 +16,6 @@ from pnilib.demo import CATEGORIES, make_demo
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate as evaluate_prediction
 from pnilib.report import write_evaluation, write_page
-from pnilib.runner import parse_parameters, run_all, summary_text
 from pnilib.runs import fit_or_load, manifest
 
 __all__ = ["demo", "reproduce"]
@@ -89,6 +88,8 @@ def reproduce(
 
     Every one runs even when another fails; the summary names notebook and cell, and the status is 1.
     """
+    from pnilib.runner import parse_parameters, run_all, summary_text  # seconds to import: not for `pni --help`
+
     paths = _chosen(notebooks, names)
     if list_:
         typer.echo("\n".join(path.stem for path in paths))
@@ -112,6 +113,8 @@ def demo(
     progress: Progress = True,
 ) -> None:
     """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results."""
+    from pnilib.runner import run_all, summary_text  # seconds to import: not for `pni --help`
+
     began = time.perf_counter()
     first, *_, last = SHOWN_RULES
     settings, place = build_config(profile, set_, seed).replace(**SHOWN_RULES[last]), device_name(device)
