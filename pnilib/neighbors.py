@@ -3,7 +3,8 @@
     (d, j) = the k smallest ||q - v_j||_2, ties: the lowest j
 
 Each backend proposes a few more candidates than asked for, in float32; the distances of these are then
-computed as ||q - v|| in float64 and sorted.  All backends so return the same neighbors.
+computed as ||q - v|| in float64 and sorted.  All backends so return the same neighbors, unless more than `SPARE`
+vectors are equal to within float32 rounding.
 """
 
 import warnings

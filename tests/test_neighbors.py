@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pnilib import neighbors
 from pnilib.errors import PNIError
 from pnilib.neighbors import backends, nearest
 
@@ -24,6 +25,14 @@ def test_backend_equals_brute_force(backend: str) -> None:
     best = exact.topk(3, largest=False)
     assert torch.equal(idx, best.indices)
     assert torch.allclose(distances.double(), best.values, atol=1e-6)
+
+
+def test_ties_go_to_the_lowest_index_in_whatever_order_they_are_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        neighbors, "_torch_candidates", lambda vectors: lambda chunk, width: torch.tensor([[3, 1, 2, 0]])
+    )
+    vectors = torch.tensor([[9.0], [1.0], [1.0], [1.0]])
+    assert nearest(torch.tensor([[0.0]]), vectors, 2, backend="torch")[1].tolist() == [[1, 2]]
 
 
 def test_no_queries_and_bad_requests() -> None:
