@@ -44,8 +44,8 @@ def score_folder(model: PNI, images: Path | str, out: Path | str, *, progress: b
     """Score every image below `images`; returns, and writes to out/scores.csv, one row an image.
 
     score; defective: at or above the normal-only threshold, empty where the model has none; problem: why an unreadable
-    image has no score (the others are scored all the same).  Heat maps run from the smallest to twice the
-    largest map value of the calibration images.
+    image has no score (the others are scored all the same).  Heat maps are clear up to the middle of what the
+    calibration images' maps reach, and opaque at 1.25 times the most that they reach.
 
     Raises PNIError for no images, a model without calibration, and when another run writes to `out`.
     """
@@ -117,7 +117,8 @@ def _score_one(model: PNI, name: str, path: Path, out: Path) -> dict[str, Any]:
     except PNIError as fault:
         return {"image": name, "score": None, "defective": None, "problem": str(fault)}
     found = model.predict(image[None])
-    limits = (model.calibration.low, 2 * model.calibration.high)
+    low, high = model.calibration.low, model.calibration.high
+    limits = ((low + high) / 2, 1.25 * high)
     picture = heat_map(image.permute(1, 2, 0).numpy(), found.maps[0], limits)
     with atomic_write(out / "heatmaps" / f"{name}.png", "wb") as handle:
         Image.fromarray(picture).save(handle, format="PNG")
