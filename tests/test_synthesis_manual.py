@@ -68,6 +68,7 @@ def test_patches_are_combined_by_the_maximum():
         opacity, placed = anomaly_map([np.ones((20, 20), np.float32)], area, rng(seed))
         strongest = max(record["strength"] for record in placed)
         assert 0.5 * strongest < opacity.max() <= strongest + 1e-3
+        assert not opacity[~area].any()
 
 
 def test_sizes_and_numbers_of_patches():
@@ -333,6 +334,31 @@ def test_natural_keeps_part_on_part():
         inside.append(window.mean())
         on_part.append((window & cut_part).sum() / max(cut_part.sum(), 1))
     assert min(inside) > 0.5 and min(on_part) > 0.25
+
+
+def test_a_place_is_found_in_the_smallest_area():
+    area = np.zeros((200, 300), bool)
+    area[150, 7] = True
+    for seed in range(20):
+        top, left = _destination(area, np.ones((20, 30), bool), rng(seed))
+        assert top <= 150 < top + 20 and left <= 7 < left + 30
+
+
+def test_the_sources_part_must_fall_on_the_part():
+    """The part ends at column 60; of a patch 40 px wide only the last 8 columns show it, and a quarter must meet it."""
+    area = np.zeros((100, 100), bool)
+    area[:, :60] = True
+    cut_part = np.zeros((40, 40), bool)
+    cut_part[:, -8:] = True
+    lefts = [_destination(area, cut_part, rng(seed))[1] for seed in range(80)]
+    assert 20 < max(lefts) < 60 - 32 - 2 + 1, "on half of the part alone, 39 would do"
+
+
+def test_natural_ignores_what_nobody_sees():
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    almost = grey + (rng().random(grey.shape, np.float32) - np.float32(0.5)) * np.float32(0.2 * LEVEL)
+    painted = natural(grey, everywhere(grey), rng(1), Materials(donors=[almost]))
+    assert painted.drawn["patches"] and not painted.region.any()
 
 
 def test_natural_patch_sizes():
