@@ -23,10 +23,10 @@ from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.scattering import Scattering
 
-__all__ = ["Backbone", "grid_side", "load_backbone"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "grid_side", "load_backbone", "read_weights"]
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _CHANNELS = {
     "wide_resnet101_2": (512, 1024),
     "wide_resnet50_2": (512, 1024),
@@ -110,13 +110,12 @@ def load_backbone(config: PNIConfig, device: torch.device | str) -> Backbone:
             torch.manual_seed(config.seed)
             network = torchvision.models.get_model(config.backbone, weights=None)
     else:
-        state, origin = _read_weights(config)
         with torch.device("meta"):
             network = torchvision.models.get_model(config.backbone, weights=None)
-        wanted = _used(network.state_dict())
-        network.load_state_dict(_checked(state, wanted, origin, config.backbone), strict=False, assign=True)
+        state = read_weights(config.backbone, config.weights, _used(network.state_dict()), "weights", _WAYS_OUT)
+        network.load_state_dict(state, strict=False, assign=True)
     weights_id = _digest(_used(network.state_dict()))
-    return Backbone(config.backbone, weights_id, _stages(network), _MEAN, _STD).to(device)
+    return Backbone(config.backbone, weights_id, _stages(network), IMAGENET_MEAN, IMAGENET_STD).to(device)
 
 
 def _stages(network: nn.Module) -> nn.ModuleList:
@@ -137,26 +136,37 @@ def _used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not unused.match(name)}
 
 
-def _read_weights(config: PNIConfig) -> tuple[dict[str, Tensor], str]:
-    """State dict and its origin for messages."""
-    if config.weights == "imagenet":
-        return _download(config.backbone), "weights=imagenet"
-    path = Path(config.weights)
-    if not path.is_file():
-        raise PNIError(f"{path}: there is no such file of weights: give a state dict, weights=imagenet or random")
-    return _read_file(path), str(path)
+def read_weights(
+    name: str, weights: str, wanted: Mapping[str, Tensor], setting: str, ways_out: str
+) -> dict[str, Tensor]:
+    """The `wanted` tensors of the network `name`, float32, from torchvision's download ("imagenet") or a file.
+
+    `setting` and `ways_out` word the messages.  Raises PNIError when the weights cannot be downloaded, or the file is
+    missing, damaged, belongs to another network or holds values that are not finite.
+    """
+    if weights == "imagenet":
+        origin = f"{setting}=imagenet"
+        try:
+            state = _download(name)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise PNIError(f"{origin}: {name} could not be downloaded ({reason}): {ways_out}") from None
+    else:
+        origin = weights
+        if not Path(weights).is_file():
+            raise PNIError(
+                f"{weights}: there is no such file of weights: give a state dict, {setting}=imagenet or random"
+            )
+        state = _read_file(Path(weights))
+    return _checked(state, wanted, origin, name)
 
 
 def _download(name: str) -> dict[str, Tensor]:
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    try:
-        if not cached.is_file():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(weights.url, str(cached), _hash_prefix(cached))
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PNIError(f"weights=imagenet: {name} could not be downloaded ({reason}): {_WAYS_OUT}") from None
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(weights.url, str(cached), _hash_prefix(cached))
     with cached.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(_hash_prefix(cached)):

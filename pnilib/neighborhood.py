@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.checkpoints import load_optimizer, optimizer_tensors
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 
@@ -216,12 +217,7 @@ def _save_checkpoint(
     history: list[dict[str, float]],
     best: dict[str, Tensor],
 ) -> None:
-    moments = {
-        f"{i}.{name}": torch.as_tensor(value)
-        for i, state in adam.state_dict()["state"].items()
-        for name, value in state.items()
-    }
-    kept = {"mlp": mlp.state_dict(), "adam": moments} | ({"best": best} if best else {})
+    kept = {"mlp": mlp.state_dict(), "adam": optimizer_tensors(adam)} | ({"best": best} if best else {})
     write_artefact(folder, kept, {"history": history})
 
 
@@ -230,9 +226,5 @@ def _load_checkpoint(
 ) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     tensors, meta = read_artefact(folder)
     mlp.load_state_dict(tensors["mlp"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors["adam"].items():
-        i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = value
-    adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+    load_optimizer(adam, tensors["adam"])
     return meta["history"], tensors.get("best", {})

@@ -1,7 +1,8 @@
-"""PNI as one estimator: fit on normal images, predict anomaly maps, save, load (paper Fig. 2, without refinement).
+"""PNI as one estimator: fit on normal images, predict anomaly maps, save, load (paper Fig. 2).
 
 Stages, each cached by its own key in `workdir`: features -> coreset -> position and neighborhood
-distributions -> scores -> maps.  This class only remembers; the work is in the modules of those names.
+distributions -> scores -> maps; a refinement network, trained separately (pnilib.refinement), may follow.  This class
+only remembers; the work is in the modules of those names.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32
+from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -30,10 +32,22 @@ from pnilib.metrics import normal_threshold
 from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
+from pnilib.refinement.fusion import Refinement
 
 __all__ = ["PNI"]
 
 _KIND = "pnilib.PNI"
+
+_LATE = {
+    f.name
+    for f in dataclasses.fields(PNIConfig)
+    if f.metadata["stage"] in ("scoring", "maps", "defects", "refinement", "fusion")
+}
+"""Settings on which nothing depends that `fit` learns."""
+
+
+def _calibration(found: Prediction) -> Calibration:
+    return Calibration(found.image_scores, float(found.maps.min()), float(found.maps.max()))
 
 
 class PNI:
@@ -53,6 +67,8 @@ class PNI:
         self.position: PositionHistogram | None = None
         self.mlp: NeighborhoodMLP | None = None
         self.calibration: Calibration | None = None
+        self.refinement: Refinement | None = None
+        self.refined_calibration: Calibration | None = None
         self.train_paths: list[str] = []
         self.history: list[dict[str, float]] = []
         self.seconds: dict[str, float] = {}
@@ -84,40 +100,74 @@ class PNI:
         return self
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
-        """Score normal training images, each without the coreset vectors that came from it."""
+        """Score normal training images, each without the coreset vectors that came from it.
+
+        With a refinement network, their refined maps are calibrated too.
+        """
         names = [Path(path).name for path in train.samples["image_path"]]
         if names != [Path(path).name for path in self.train_paths]:
             raise PNIError("calibrate needs the images that the model was fitted on, in their order")
         count = min(self.config.calibration_images, len(train))
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
         split = Split(train.samples.iloc[chosen], train.root)
-        found = self._predict(split, {"": self.config}, [int(i) for i in chosen], progress, "calibration")[""]
-        self.calibration = Calibration(found.image_scores, float(found.maps.min()), float(found.maps.max()))
+        own, variants = [int(i) for i in chosen], {"": self.config}
+        self.calibration = _calibration(self._predict(split, variants, own, progress, "calibration")[""])
+        if self.refinement is not None:
+            refined = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
+            self.refined_calibration = _calibration(refined)
         return self.calibration
 
     # -- scoring -------------------------------------------------------------------------------
 
     def with_config(self, **overrides: Any) -> "PNI":
-        """The same fitted model under other scoring or map settings; the calibration is dropped.
+        """The same fitted model under other scoring, map, refinement or fusion settings.
 
-        Raises PNIError for a setting that a fitted part depends on.
+        The calibration is dropped, and so is a refinement network that was trained under other settings (the fusion's
+        may change).  Raises PNIError for a setting that a fitted part depends on.
         """
         config = self.config.replace(**overrides)
         self._require_compatible(config)
         other = object.__new__(PNI)
         other.__dict__.update(self.__dict__)
-        other.config, other.calibration = config, None if config != self.config else self.calibration
+        other.config = config
+        if config.stage_key("maps") != self.config.stage_key("maps"):
+            other.calibration = None
+        if config != self.config:
+            other.refined_calibration = None
+        if config.stage_key("refinement") != self.config.stage_key("refinement"):
+            other.refinement = None
+        return other
+
+    def with_refinement(self, refinement: Refinement | None) -> "PNI":
+        """The same fitted model with another refinement network, not yet calibrated."""
+        other = object.__new__(PNI)
+        other.__dict__.update(self.__dict__)
+        other.refinement, other.refined_calibration = refinement, None
         return other
 
     def _require_compatible(self, config: PNIConfig) -> None:
-        late = {f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] in ("scoring", "maps")}
         for name, value in config.to_dict().items():
-            if name not in late and value != getattr(self.config, name):
+            if name not in _LATE and value != getattr(self.config, name):
                 raise PNIError(f"{name}={value}: the model was fitted with {getattr(self.config, name)}: fit again")
 
-    def predict(self, images: Split | Float32[Tensor, "n 3 h w"], *, progress: bool = False) -> Prediction:
-        """Anomaly maps and scores of a split, or of RGB images in [0, 1] of the configured size."""
-        return self.predict_variants(images, {"": self.config}, progress=progress)[""]
+    def predict(
+        self, images: Split | Float32[Tensor, "n 3 h w"], *, refined: bool = False, progress: bool = False
+    ) -> Prediction:
+        """Anomaly maps and scores of a split, or of RGB images in [0, 1] of the configured size.
+
+        `refined`: fuse each map with the refinement network's.  Raises PNIError when the model has none.
+        """
+        if not refined:
+            return self.predict_variants(images, {"": self.config}, progress=progress)[""]
+        if self.refinement is None:
+            raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
+        return self._predict(images, {"": self.config}, None, progress, "scoring", self.refinement)[""]
+
+    def maps(
+        self, images: Float32[Tensor, "n 3 h w"], *, without_image: list[int] | None = None
+    ) -> Float32[ndarray, "n h w"]:
+        """Anomaly maps, not refined; `without_image`: the training image whose coreset vectors each must not use."""
+        return self._predict(images, {"": self.config}, without_image, False, "")[""].maps
 
     def predict_variants(
         self,
@@ -139,6 +189,7 @@ class PNI:
         own_image: list[int] | None,
         progress: bool,
         what: str,
+        refinement: Refinement | None = None,
     ) -> dict[str, Prediction]:
         """`own_image`: index among the training images whose coreset vectors each image must not use."""
         if len(images) == 0:
@@ -148,7 +199,8 @@ class PNI:
         if isinstance(images, Split):
             paths = [str(path) for path in images.samples["image_path"]]
         # Filled in place: many small results kept between large passing arrays would fragment the heap.
-        result = {name: self._blank(config, paths) for name, config in variants.items()}
+        refined = refinement is not None
+        result = {name: self._blank(config, paths, refined) for name, config in variants.items()}
         for i in tqdm(range(len(images)), desc=what, unit="image", disable=not progress):
             image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
             features = self._embed(image)
@@ -159,6 +211,8 @@ class PNI:
                 if config.border == "replicate":
                     patches = repeat_inner(patches, config.border_cells)
                 final = anomaly_maps(patches, config.image_crop, config.sigma)
+                if refinement is not None:
+                    final = refinement(image.to(final.device), final[0], config)[None]
                 into.maps[i] = final[0].cpu().numpy()
                 into.image_scores[i] = float(image_scores(final, patches, distances.view(*patches.shape, -1), config))
                 into.patch_scores[i] = patches[0].cpu().numpy()
@@ -166,7 +220,7 @@ class PNI:
                 into.nearest_idx[i] = scores.nearest_idx.view(patches.shape[1:]).cpu().numpy()
         return result
 
-    def _blank(self, config: PNIConfig, paths: list[str]) -> Prediction:
+    def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
         n, side, grid = len(paths), config.image_crop, self.embedder.grid
         return Prediction(
             config,
@@ -176,13 +230,15 @@ class PNI:
             patch_scores=np.empty((n, *grid), np.float32),
             match_idx=np.empty((n, *grid), np.int32),
             nearest_idx=np.empty((n, *grid), np.int32),
-            threshold=self._threshold(config),
+            threshold=self._threshold(config, refined),
+            refined=refined,
         )
 
-    def _threshold(self, config: PNIConfig) -> float:
-        if self.calibration is None or config != self.config:
+    def _threshold(self, config: PNIConfig, refined: bool) -> float:
+        calibration = self.refined_calibration if refined else self.calibration
+        if calibration is None or config != self.config:
             return math.nan
-        return float(normal_threshold(self.calibration.image_scores, config.calibration_fpr))
+        return float(normal_threshold(calibration.image_scores, config.calibration_fpr))
 
     def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram, NeighborhoodMLP | None]:
         """The fitted parts.  Raises PNIError when there are none, or no MLP for a setting that needs it."""
@@ -227,11 +283,14 @@ class PNI:
         }
         if self.mlp is not None:
             tensors["neighborhood"] = self.mlp.state_dict()
-        if self.calibration is not None:
-            tensors["calibration"] = {
-                "image_scores": torch.from_numpy(self.calibration.image_scores),
-                "limits": torch.tensor([self.calibration.low, self.calibration.high], dtype=torch.float64),
-            }
+        for name, found in (("calibration", self.calibration), ("refined_calibration", self.refined_calibration)):
+            if found is not None:
+                tensors[name] = {
+                    "image_scores": torch.from_numpy(found.image_scores),
+                    "limits": torch.tensor([found.low, found.high], dtype=torch.float64),
+                }
+        if self.refinement is not None:
+            tensors["refinement"] = self.refinement.network.state_dict()
         meta = {
             "kind": _KIND,
             "config": self.config.to_dict(),
@@ -240,6 +299,7 @@ class PNI:
             "train_paths": self.train_paths,
             "history": self.history,
             "seconds": self.seconds,
+            "refinement": None if self.refinement is None else self.refinement.facts(),
         }
         write_artefact(directory, tensors, meta)
 
@@ -265,9 +325,12 @@ class PNI:
                 mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
                 mlp.load_state_dict(tensors["neighborhood"])
                 model.mlp = mlp.to(device).eval()
-            if "calibration" in tensors:
-                low, high = tensors["calibration"]["limits"].tolist()
-                model.calibration = Calibration(tensors["calibration"]["image_scores"].numpy(), low, high)
+            for name in ("calibration", "refined_calibration"):
+                if name in tensors:
+                    low, high = tensors[name]["limits"].tolist()
+                    setattr(model, name, Calibration(tensors[name]["image_scores"].numpy(), low, high))
+            if meta.get("refinement"):
+                model.refinement = Refinement.of(tensors["refinement"], meta["refinement"], model.config, device)
             model.train_paths, model.history, model.seconds = (
                 meta["train_paths"],
                 meta["history"],

@@ -30,7 +30,8 @@ class Prediction:
 
     maps: final anomaly maps (n, h, w).  image_scores: (n,).  patch_scores: S(x) before smoothing (n, gh, gw).
     match_idx: the C_emb vector that S(x) is measured to; nearest_idx: the nearest one regardless of gates; both
-    (n, gh, gw).  threshold: normal-only image threshold, NaN without calibration.
+    (n, gh, gw).  threshold: normal-only image threshold, NaN without calibration.  refined: whether the maps went
+    through the refinement network, which puts them on another scale.
     """
 
     config: PNIConfig
@@ -41,3 +42,4 @@ class Prediction:
     match_idx: Int32[ndarray, "n gh gw"]
     nearest_idx: Int32[ndarray, "n gh gw"]
     threshold: float
+    refined: bool = False

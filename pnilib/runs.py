@@ -5,6 +5,7 @@
 <folder>/work/     stages of a fit in progress; gone once the model is written
 """
 
+import dataclasses
 import json
 import platform
 import shutil
@@ -112,7 +113,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
     found = read_record(folder)
     old, new = found["config"], wanted["config"]
-    changed = [f"{k}={old.get(k)} (now {new[k]})" for k in new if old.get(k) != new[k]]
+    learnt = {
+        f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] not in ("defects", "refinement", "fusion")
+    }
+    changed = [f"{k}={old.get(k)} (now {new[k]})" for k in new if k in learnt and old.get(k) != new[k]]
     if found["data"] != wanted["data"]:
         changed.append("other training images")
     if changed:

@@ -1,0 +1,142 @@
+"""One frozen, validated description of a run.
+
+Every parameter lives here once, with its unit, range, paper source and the pipeline
+stage that it first influences.  Defaults are the paper's; where the paper is silent the
+default is marked "silent" and explained.  `B1` ... `B38` are the differences between
+paper and released code listed in docs/PAPER_VS_RELEASED.md: each is a switch here.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pnilib.config.detector import SETTINGS, DetectorParams
+from pnilib.config.fields import allowed, validated
+from pnilib.config.profiles import PROFILES
+from pnilib.config.refinement import REFINED_SETTINGS, RefinementParams
+from pnilib.errors import PNIError
+from pnilib.images import Geometry
+
+__all__ = ["PROFILES", "REFINED_SETTINGS", "SETTINGS", "STAGES", "PNIConfig"]
+
+STAGES = ("features", "coreset", "position", "neighborhood", "scoring", "maps", "defects", "refinement", "fusion")
+"""Pipeline order.  A field of one stage changes that stage and those built on it."""
+
+_PARENTS: dict[str, tuple[str, ...]] = {
+    "features": (),
+    "coreset": ("features",),
+    "position": ("coreset",),
+    "neighborhood": ("coreset",),
+    "scoring": ("position", "neighborhood"),
+    "maps": ("scoring",),
+    "defects": ("maps",),
+    "refinement": ("defects",),
+    "fusion": ("refinement",),
+}
+
+
+@dataclass(frozen=True)
+class PNIConfig(RefinementParams, DetectorParams):
+    """A run of PNI.  `PNIConfig()` is the paper; `PNIConfig.profile(name)` a named variant.
+
+    Raises PNIError for an unknown name, a wrong type or a value out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, validated(field, getattr(self, field.name)))
+        if self.image_crop > self.image_resize:
+            raise PNIError(
+                f"image_crop={self.image_crop} is larger than image_resize={self.image_resize}: choose a crop that fits"
+            )
+        if self.nb_gate == "rank" and self.setting == "E" and self.combine != "score":
+            raise PNIError(f"nb_gate=rank is a gate of its own: not with combine={self.combine}, use combine=score")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every field's name, in pipeline order."""
+        return [f.name for f in dataclasses.fields(cls)]
+
+    @classmethod
+    def describe(cls) -> list[dict[str, Any]]:
+        """One row a field: name, default, meaning, allowed values, stage, source."""
+        return [
+            dict(
+                name=f.name,
+                default=f.default,
+                meaning=f.metadata["doc"],
+                allowed=allowed(f),
+                stage=f.metadata["stage"],
+                source=f.metadata["source"],
+            )
+            for f in dataclasses.fields(cls)
+        ]
+
+    @classmethod
+    def profile(cls, name: str) -> "PNIConfig":
+        """A named profile: one of PROFILES."""
+        if name not in PROFILES:
+            raise PNIError(f"profile {name!r} is unknown: choose one of {', '.join(PROFILES)}")
+        return cls(**PROFILES[name])
+
+    def replace(self, **overrides: Any) -> "PNIConfig":
+        """A copy with some fields changed; an unknown name is refused with the nearest one."""
+        for name in overrides:
+            _known(name)
+        return dataclasses.replace(self, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "PNIConfig":
+        """Inverse of `to_dict`; unknown names are refused."""
+        for name in values:
+            _known(name)
+        return cls(**values)
+
+    @classmethod
+    def parse_overrides(cls, pairs: list[str]) -> dict[str, Any]:
+        """`["sigma=4", "nb_centre=leaked"]` -> `{"sigma": 4.0, "nb_centre": "leaked"}`."""
+        kinds = {f.name: f.type for f in dataclasses.fields(cls)}
+        parsed: dict[str, Any] = {}
+        for pair in pairs:
+            name, equals, text = pair.partition("=")
+            if not equals:
+                raise PNIError(f"{pair!r} is not NAME=VALUE: write for instance sigma=4")
+            _known(name)
+            kind: Any = kinds[name]
+            try:
+                parsed[name] = kind(text)
+            except ValueError:
+                raise PNIError(f"{name}={text}: not {'an integer' if kind is int else 'a number'}") from None
+        return parsed
+
+    @property
+    def geometry(self) -> Geometry:
+        """How images and masks are resized and cropped."""
+        return Geometry(self.image_resize, self.image_crop, self.resize, self.mask_resize)
+
+    def stage_key(self, stage: str) -> str:
+        """Hash of all fields that the artefacts of `stage` depend on (hex, 16 characters)."""
+        wanted = {stage}
+        frontier = [stage]
+        while frontier:
+            for parent in _PARENTS[frontier.pop()]:
+                if parent not in wanted:
+                    wanted.add(parent)
+                    frontier.append(parent)
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["stage"] in wanted}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known(name: str) -> None:
+    names = PNIConfig.names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`pni config` lists them all"
+        raise PNIError(f"there is no setting {name!r}: {hint}")

@@ -1,0 +1,262 @@
+"""Settings of the detector: everything up to the anomaly map (paper sec. 3.1, 3.2, 4.1)."""
+
+from dataclasses import dataclass
+
+from pnilib.config.fields import param
+
+__all__ = ["SETTINGS", "DetectorParams"]
+
+SETTINGS = {
+    "A": "no gate: plain nearest neighbor in the embedding coreset (the paper's baseline)",
+    "B": "neighborhood gate alone",
+    "position": "position gate alone",
+    "E": "both, combined by `combine` (PNI without refinement)",
+}
+"""The paper's ablation settings that need no refinement network (Table S7)."""
+
+
+@dataclass(frozen=True)
+class DetectorParams:
+    """Flat fields of `PNIConfig`, in pipeline order; `B` numbers: docs/PAPER_VS_RELEASED.md."""
+
+    # -- input and features (paper sec. 2, 4.1) --------------------------------------------
+    image_resize: int = param(512, "px, side after resizing", "features", "sec. 4.1", low=8, high=4096)
+    image_crop: int = param(480, "px, side of the centre crop", "features", "sec. 4.1", low=8, high=4096)
+    resize: str = param(
+        "square",
+        "resize to a square, or the shorter edge (B20, released)",
+        "features",
+        "sec. 4.1",
+        choices=("square", "short"),
+    )
+    backbone: str = param(
+        "wide_resnet101_2",
+        "feature extractor; `scattering` needs no weights",
+        "features",
+        "sec. 4.1",
+        choices=(
+            "wide_resnet101_2",
+            "wide_resnet50_2",
+            "resnext101_32x8d",
+            "densenet201",
+            "resnet18",
+            "resnet50",
+            "scattering",
+        ),
+    )
+    weights: str = param(
+        "imagenet",
+        "`imagenet` (torchvision's download), `random`, or a file",
+        "features",
+        "sec. 4.1",
+    )
+    agg_patch: int = param(
+        5,
+        "cells, width of the averaged patch (B3); 1 = none",
+        "features",
+        "silent: released 5",
+        low=1,
+        high=15,
+        odd=True,
+    )
+    dim: int = param(
+        1024,
+        "d, embedding dimension; ignored by `scattering` unless half_whiten",
+        "features",
+        "silent: released 1024",
+        low=2,
+        high=8192,
+    )
+    feature_norm: str = param(
+        "none",
+        "standardisation fitted on training features",
+        "features",
+        "not in the paper",
+        choices=("none", "channel", "half_whiten"),
+    )
+    border: str = param(
+        "keep",
+        "`replicate`: the outer `border_cells` neither fit nor score, the map repeats "
+        "the inner ones - for every setting (B11-B14)",
+        "coreset",
+        "silent: keep; released replicate",
+        choices=("keep", "replicate"),
+    )
+    border_cells: int = param(2, "cells, width of that border", "coreset", "released 2", low=1, high=16)
+
+    # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
+    emb_ratio: float = param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
+    dist_size: int = param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
+    coreset_proj: str = param(
+        "none",
+        "projection before greedy k-center (B17)",
+        "coreset",
+        "silent: released sparse",
+        choices=("none", "sparse", "dense128"),
+    )
+    coreset_start: str = param(
+        "kept",
+        "is the random start point in the coreset? (B17)",
+        "coreset",
+        "silent: released dropped",
+        choices=("kept", "dropped"),
+    )
+
+    # -- position distribution (paper Algorithm 1) -------------------------------------------
+    patch: int = param(
+        9,
+        "p, cells, neighborhood width of eq. (7) and Algorithm 1",
+        "coreset",
+        "sec. 4.1",
+        low=3,
+        high=31,
+        odd=True,
+    )
+    pos_bins: str = param(
+        "dist",
+        "histogram over C_dist (Algorithm 1) or C_emb (B4, released)",
+        "position",
+        "Algorithm 1",
+        choices=("dist", "emb"),
+    )
+
+    # -- neighborhood distribution (paper sec. 3.2, eq. 7) -----------------------------------
+    nb_centre: str = param(
+        "excluded",
+        "`leaked`: the centre stays, its right neighbor goes (B1, released)",
+        "neighborhood",
+        "eq. (7)",
+        choices=("excluded", "leaked"),
+    )
+    nb_pad: str = param(
+        "zero",
+        "neighbors outside the map (B15)",
+        "neighborhood",
+        "silent: zero",
+        choices=("zero", "replicate"),
+    )
+    mlp_layers: int = param(10, "N_MLP, fully connected layers", "neighborhood", "sec. 4.1", low=1, high=50)
+    mlp_width: int = param(2048, "c_MLP, channels", "neighborhood", "sec. 4.1", low=1, high=16384)
+    mlp_dropout: float = param(
+        0.0, "dropout probability (B2)", "neighborhood", "not in the paper; released 0.5", low=0.0, high=0.95
+    )
+    mlp_epochs: int = param(15, "epochs", "neighborhood", "sec. 4.1", low=1, high=1000)
+    mlp_batch: int = param(2048, "patches a step", "neighborhood", "sec. 4.1", low=2, high=1_000_000)
+    mlp_lr: float = param(1e-3, "Adam learning rate", "neighborhood", "sec. 4.1", low=1e-8, high=1.0)
+    mlp_lr_step: int = param(5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000)
+    mlp_lr_gamma: float = param(0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0)
+    mlp_select: str = param(
+        "last",
+        "keep the last epoch, or the best on `mlp_val_fraction` of the patches (B16)",
+        "neighborhood",
+        "not in the paper; released best",
+        choices=("last", "best"),
+    )
+    mlp_val_fraction: float = param(
+        0.1, "held-out share when mlp_select=best", "neighborhood", "released 0.1", low=0.001, high=0.5
+    )
+    precision: str = param(
+        "fp32", "arithmetic of the MLP's training", "neighborhood", "silent", choices=("fp32", "bf16")
+    )
+
+    # -- scoring (paper eqs. 2-8) --------------------------------------------------------------
+    setting: str = param(
+        "E",
+        "which gates: " + "; ".join(f"{k} = {v}" for k, v in SETTINGS.items()),
+        "scoring",
+        "Table S7",
+        choices=tuple(SETTINGS),
+    )
+    combine: str = param(
+        "prob",
+        "`prob` eq. (6); `score` the mean of two gated scores (B5, released); `product` p_nb p_pos / p(c) (ours)",
+        "scoring",
+        "eq. (6)",
+        choices=("prob", "score", "product"),
+    )
+    temperature: float = param(2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0)
+    tau: str = param(
+        "emb",
+        "gate threshold 1/(2|C_emb|), or 1/(2|C_dist|) (B9)",
+        "scoring",
+        "sec. 3.1",
+        choices=("emb", "dist"),
+    )
+    nb_gate: str = param(
+        "exact", "`rank`: the released rank transfer (B6)", "scoring", "eq. (4)", choices=("exact", "rank")
+    )
+    gate_chunk: int = param(
+        1,
+        "8: only the first 1/8 of the ranks is searched, else the farthest vector counts (B7, B8, released)",
+        "scoring",
+        "eq. (4)",
+        choices=(1, 8),
+    )
+    lambda_: float = param(1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6)
+    likelihood: str = param(
+        "exp",
+        "`exp`: eq. (8); `density`: lambda exp(-lambda d), adds -log(lambda) to every score "
+        "(B10, released with lambda 0.99)",
+        "scoring",
+        "eq. (8)",
+        choices=("exp", "density"),
+    )
+    baseline: str = param(
+        "A",
+        "what setting A computes: the paper's distance, or `patchcore`: the mean squared distance to "
+        "`baseline_neighbors` vectors (B24)",
+        "scoring",
+        "S4",
+        choices=("A", "patchcore"),
+    )
+    baseline_neighbors: int = param(
+        1, "nearest neighbors averaged by baseline=patchcore", "scoring", "PatchCore 1", low=1, high=64
+    )
+
+    # -- maps and image scores (paper sec. 3.1) ------------------------------------------------
+    sigma: float = param(
+        8.0, "px, standard deviation of the Gaussian; 0 = none (B22)", "maps", "sec. 3.1", low=0.0, high=200.0
+    )
+    image_score: str = param(
+        "max",
+        "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or "
+        "PatchCore's reweighted one (B23)",
+        "maps",
+        "silent: max",
+        choices=("max", "raw_max", "top1", "reweight"),
+    )
+    reweight_neighbors: int = param(
+        3, "coreset neighbors of image_score=reweight", "maps", "released 3", low=2, high=64
+    )
+    ens_norm: str = param(
+        "minmax_train",
+        "ensemble scaling: from training maps, or from the test set (B25, released: transductive)",
+        "maps",
+        "silent: honest default",
+        choices=("minmax_train", "minmax_test"),
+    )
+    mask_resize: str = param(
+        "nearest",
+        "ground truth: nearest, or bilinear and floor (B21, released)",
+        "maps",
+        "silent: nearest",
+        choices=("nearest", "floor"),
+    )
+    calibration_images: int = param(
+        50,
+        "training images scored without their own coreset vectors, for the normal-only threshold and "
+        "ens_norm=minmax_train; 0 = none",
+        "maps",
+        "ours",
+        low=0,
+        high=100_000,
+    )
+    calibration_fpr: float = param(
+        0.02,
+        "tolerated share of false alarms of the normal-only threshold",
+        "maps",
+        "ours",
+        low=0.0,
+        high=0.5,
+    )
+    seed: int = param(0, "of every random choice", "features", "B29", low=0, high=2**31 - 1)

@@ -1,0 +1,61 @@
+"""Training images, changed anew each time: "random horizontal flip, rotation, and color change in an online manner"
+(PNI sec. 4.1).
+
+Image, map and mask move together; only the image changes colour.  The paper gives no amounts: flip with probability
+1/2; rotation U(-r, r), what turns in from outside mirrored; colour factors U(1 - j, 1 + j) for brightness, contrast
+and saturation, or three brightnesses as released (B34).  `refine_crop` (ours) cuts a random square out of the turned
+image.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
+
+from pnilib.config import PNIConfig
+
+__all__ = ["augment"]
+
+_CHANGES = {
+    "bcs": (adjust_brightness, adjust_contrast, adjust_saturation),
+    "brightness3": (adjust_brightness,) * 3,
+}
+
+
+def augment(
+    images: UInt8[Tensor, "b 3 h w"],
+    maps: Float32[Tensor, "b 1 h w"],
+    masks: Float32[Tensor, "b 1 h w"],
+    config: PNIConfig,
+    generator: torch.Generator,
+) -> tuple[Float32[Tensor, "b 3 s t"], Float32[Tensor, "b 1 s t"], Float32[Tensor, "b 1 s t"]]:
+    """(images in [0, 1], maps, masks in {0, 1}), augmented; all random numbers come from `generator`, on the CPU."""
+    b, _, h, w = images.shape
+    flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
+    angle = (2 * torch.rand(b, generator=generator) - 1) * math.radians(config.refine_rotation)
+    factors = 1 + (2 * torch.rand(b, 3, generator=generator) - 1) * config.refine_jitter_size
+    side = min(config.refine_crop or max(h, w), max(h, w))
+    tall, wide = min(side, h), min(side, w)
+    tops = torch.randint(h - tall + 1, (b,), generator=generator).tolist()
+    lefts = torch.randint(w - wide + 1, (b,), generator=generator).tolist()
+
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(b)
+    ratio = h / w  # rotation in pixels, not in the unit square of affine_grid
+    rows = torch.stack([flip * cos, -sin * ratio, zero, flip * sin / ratio, cos, zero], 1)
+    grid = F.affine_grid(rows.view(b, 2, 3), [b, 1, h, w], align_corners=False)
+    grid = torch.stack([grid[i, t : t + tall, q : q + wide] for i, (t, q) in enumerate(zip(tops, lefts, strict=True))])
+    stacked = torch.cat([images.float() / 255, maps, masks], 1)
+    turned = F.grid_sample(
+        stacked, grid.to(stacked.device), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+    coloured = turned[:, :3].clamp(0, 1)
+    parts = []
+    for image, factor in zip(coloured, factors.tolist(), strict=True):
+        for change, f in zip(_CHANGES[config.refine_jitter], factor, strict=True):
+            image = change(image, f)
+        parts.append(image)
+    return torch.stack(parts), turned[:, 3:4], (turned[:, 4:5] > 0.5).float()

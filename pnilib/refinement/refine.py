@@ -1,0 +1,55 @@
+"""From fitted models to refined ones: pool, network, calibration (PNI sec. 3.3).
+
+One network for each model, or one for all of them (B38).  What is on disk already is used: a killed run resumes with
+the same call.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from pnilib.data import Split
+from pnilib.errors import PNIError
+from pnilib.pni import PNI
+from pnilib.refinement.fusion import Refinement
+from pnilib.refinement.pool import Pool, build_pool
+from pnilib.refinement.training import train_network
+
+__all__ = ["refine"]
+
+
+def refine(models: Mapping[str, tuple[PNI, Split]], work: Path | str, *, progress: bool = False) -> dict[str, PNI]:
+    """The models of some categories with one refinement network, trained on the pools of all of them.
+
+    `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to `work`.
+    Raises PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
+    """
+    work = Path(work)
+    configs = [model.config for model, _ in models.values()]
+    if any(config != configs[0] for config in configs):
+        raise PNIError("one network for all categories needs models of one configuration: set refine_scope=category")
+    pools = {
+        name: build_pool(model, train, work / name, name, progress=progress) for name, (model, train) in models.items()
+    }
+    key = hashlib.sha256(f"{configs[0].stage_key('refinement')} {[p.folder.name for p in pools.values()]}".encode())
+    trained = train_network(
+        list(pools.values()),
+        configs[0],
+        device=next(iter(models.values()))[0].device,
+        checkpoint=work / f"network-{key.hexdigest()[:16]}",
+        progress=progress,
+    )
+    refined = {}
+    for name, (model, train) in models.items():
+        pool = pools[name]
+        refinement = Refinement(trained.network, pool.low, pool.high, trained.history, _facts(pool))
+        refined[name] = model.with_refinement(refinement)
+        if model.config.calibration_images > 0:
+            refined[name].calibrate(train, progress=progress)
+    return refined
+
+
+def _facts(pool: Pool) -> dict[str, object]:
+    kinds = Counter(pool.drawn(k)["kind"] for k in range(pool.n))
+    return {"images": pool.n, "kinds": dict(sorted(kinds.items()))}
