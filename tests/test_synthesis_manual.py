@@ -98,7 +98,7 @@ def test_a_thin_patch_stays_visible(shape):
 
 def test_defect_images():
     clean = texture(30, 40)
-    plain = defect_image(clean, "colour", rng())
+    plain = defect_image(clean, "plain", rng())
     assert (plain.std(axis=(0, 1)) < 0.025).all() and plain.shape == clean.shape
     grey = np.full((8, 8, 3), 0.5, np.float32)
     assert all(abs(float(defect_image(grey, "shifted", rng(k)).mean()) - 0.5) <= 0.5 for k in range(5))

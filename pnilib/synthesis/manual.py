@@ -35,7 +35,7 @@ SHORTEST = 6
 """px; a smaller patch is a speck whose kind nobody sees."""
 
 STRENGTHS = (0.4, 1.0)
-SOURCES = ("colour", "shifted", "texture")
+SOURCES = ("plain", "shifted", "texture")
 
 
 def blend(
@@ -102,7 +102,7 @@ def defect_image(
     clean: Float32[ndarray, "h w 3"], source: str, rng: np.random.Generator, textures: Sequence[ndarray] = ()
 ) -> Float32[ndarray, "h w 3"]:
     """I_defect of eq. (S1), in [0, 1]: `source` is one of SOURCES (module docstring)."""
-    if source == "colour":
+    if source == "plain":
         noise = rng.standard_normal(clean.shape, np.float32) * np.float32(0.02)
         return np.clip(rng.uniform(0, 1, 3).astype(np.float32) + noise, 0, 1)
     if source == "shifted":
