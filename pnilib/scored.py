@@ -22,6 +22,7 @@ from pnilib.data.files import IMAGE_SUFFIXES
 from pnilib.errors import PNIError
 from pnilib.images import read_image
 from pnilib.pni import PNI
+from pnilib.prediction import Calibration
 
 __all__ = ["heat_map", "score_folder"]
 
@@ -40,22 +41,32 @@ def heat_map(
     return (255 * np.clip(blended, 0, 1)).round().astype(np.uint8)
 
 
-def score_folder(model: PNI, images: Path | str, out: Path | str, *, progress: bool = False) -> pd.DataFrame:
+def score_folder(
+    model: PNI, images: Path | str, out: Path | str, *, refined: bool = False, progress: bool = False
+) -> pd.DataFrame:
     """Score every image below `images`; returns, and writes to out/scores.csv, one row an image.
+
+    `refined`: maps fused with those of the model's refinement network.
 
     score; defective: at or above the normal-only threshold, empty where the model has none; problem: why an unreadable
     image has no score (the others are scored all the same).  Heat maps are clear up to the middle of what the
     calibration images' maps reach, and opaque at 1.25 times the most that they reach.
 
-    Raises PNIError for no images, a model without calibration, and when another run writes to `out`.
+    Raises PNIError for no images, a model without calibration, or without a network to refine with, and when another
+    run writes to `out`.
     """
     images, out = Path(images), Path(out)
-    if model.calibration is None:
+    if refined and model.refinement is None:
+        raise PNIError("the model has no refinement network: train one with `pni refine`")
+    calibration = model.refined_calibration if refined else model.calibration
+    if calibration is None:
         raise PNIError(
             "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
         )
     files = _image_files(images)
-    model_id = hashlib.sha256(json.dumps([model.config.to_dict(), model.train_paths]).encode()).hexdigest()
+    facts = None if model.refinement is None else model.refinement.facts()
+    identity = [model.config.to_dict(), model.train_paths, refined, facts]
+    model_id = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     with exclusive(out):
         notes = out / "scores.part.jsonl"
         done = _finished(notes, model_id)
@@ -66,7 +77,7 @@ def score_folder(model: PNI, images: Path | str, out: Path | str, *, progress: b
                 stamp = path.stat().st_mtime_ns
                 if name in done and done[name]["stamp"] == stamp:
                     continue
-                done[name] = {"stamp": stamp, "row": _score_one(model, name, path, out)}
+                done[name] = {"stamp": stamp, "row": _score_one(model, calibration, refined, name, path, out)}
                 record.write(json.dumps({"name": name} | done[name]) + "\n")
                 record.flush()
         table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
@@ -110,14 +121,13 @@ def _finished(notes: Path, model_id: str) -> dict[str, dict[str, Any]]:
     return done
 
 
-def _score_one(model: PNI, name: str, path: Path, out: Path) -> dict[str, Any]:
-    assert model.calibration is not None
+def _score_one(model: PNI, calibration: Calibration, refined: bool, name: str, path: Path, out: Path) -> dict[str, Any]:
     try:
         image = read_image(path, model.config.geometry)
     except PNIError as fault:
         return {"image": name, "score": None, "defective": None, "problem": str(fault)}
-    found = model.predict(image[None])
-    low, high = model.calibration.low, model.calibration.high
+    found = model.predict(image[None], refined=refined)
+    low, high = calibration.low, calibration.high
     limits = ((low + high) / 2, 1.25 * high)
     picture = heat_map(image.permute(1, 2, 0).numpy(), found.maps[0], limits)
     with atomic_write(out / "heatmaps" / f"{name}.png", "wb") as handle:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import typer
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, model, reproduce
+from pnilib.cli import data, model, refinement, reproduce
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -29,7 +29,8 @@ Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --profile embedd
 then  pni score runs/mine/NORMAL_IMAGES NEW_IMAGES --out scored
 
 A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset mtd --root data/mtd ...;
-pni evaluate runs/mtd""",
+pni evaluate runs/mtd;
+pni refine runs/mtd;  pni evaluate runs/mtd --refined""",
 )
 
 
@@ -48,8 +49,8 @@ def _root(
 
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    reproduce.demo, model.config, model.estimate, model.fit, model.score, model.evaluate, model.ablation,
-    reproduce.reproduce,
+    reproduce.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
+    model.ablation, reproduce.reproduce,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -20,6 +20,7 @@ from pnilib.cli.options import (
     Out,
     Profile,
     Progress,
+    Refined,
     Root,
     Seed,
     Set,
@@ -113,12 +114,14 @@ def score(
     run: Annotated[Path, typer.Argument(help="OUT/<category> of `pni fit`.")],
     images: Annotated[Path, typer.Argument(help="Folder of new images (or one image).")],
     out: Out,
+    refined: Refined = False,
     device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
     """Score new images: OUT/scores.csv, and a heat map of each on one colour scale.  Resumes."""
-    table = score_folder(PNI.load(_model_folder(run), device_name(device)), images, out, progress=progress)
+    model = PNI.load(_model_folder(run), device_name(device))
+    table = score_folder(model, images, out, refined=refined, progress=progress)
     if as_json:
         emit(table.to_dict("records"))
         return
@@ -144,6 +147,7 @@ def evaluate(
         list[Path] | None,
         typer.Option("--with", help="Another fitted run of the same images: average the scaled maps (ensemble)."),
     ] = None,
+    refined: Refined = False,
     device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
@@ -159,16 +163,18 @@ def evaluate(
         if overrides:
             model = model.with_config(**overrides)
             model.calibrate(data.train, progress=progress)
-        prediction = model.predict(data.test, progress=progress)
+        prediction = model.predict(data.test, refined=refined, progress=progress)
         if with_:
             others = [open_run(_same_category(other, folder), device_name(device), root)[0] for other in with_]
-            predictions = [prediction, *(other.predict(data.test, progress=progress) for other in others)]
-            calibrations = [model.calibration, *(other.calibration for other in others)]
+            more = (other.predict(data.test, refined=refined, progress=progress) for other in others)
+            predictions = [prediction, *more]
+            members = [model, *others]
+            calibrations = [one.refined_calibration if refined else one.calibration for one in members]
             rule = model.config.ens_norm
             typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
             prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
         result = evaluate_prediction(prediction, data.test)
-        place = folder / ("evaluation-ensemble" if with_ else "evaluation")
+        place = folder / ("evaluation" + ("-refined" if refined else "") + ("-ensemble" if with_ else ""))
         write_evaluation(place, prediction, data.test, result)
         rows.append({"category": data.category} | result.metrics | {"notes": result.notes})
     if as_json:

@@ -20,6 +20,7 @@ __all__ = [
     "Out",
     "Profile",
     "Progress",
+    "Refined",
     "Root",
     "Seed",
     "Set",
@@ -53,6 +54,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random c
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, or auto: a GPU where there is one.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; the same command resumes there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Refined = Annotated[
+    bool, typer.Option("--refined", help="Maps fused with those of the refinement network (`pni refine`).")
+]
 Progress = Annotated[bool, typer.Option("--progress/--quiet", help="Progress bars on standard error.")]
 
 
