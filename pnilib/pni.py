@@ -157,11 +157,7 @@ class PNI:
 
         `refined`: fuse each map with the refinement network's.  Raises PNIError when the model has none.
         """
-        if not refined:
-            return self.predict_variants(images, {"": self.config}, progress=progress)[""]
-        if self.refinement is None:
-            raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
-        return self._predict(images, {"": self.config}, None, progress, "scoring", self.refinement)[""]
+        return self.predict_variants(images, {"": self.config}, refined=refined, progress=progress)[""]
 
     def maps(
         self, images: Float32[Tensor, "n 3 h w"], *, without_image: list[int] | None = None
@@ -174,12 +170,19 @@ class PNI:
         images: Split | Float32[Tensor, "n 3 h w"],
         variants: dict[str, PNIConfig],
         *,
+        refined: bool = False,
         progress: bool = False,
     ) -> dict[str, Prediction]:
-        """`predict` under several scoring settings at once: features and distances are computed once."""
+        """`predict` under several scoring or fusion settings at once: features and distances are computed once.
+
+        Raises PNIError for `refined` settings that the network was not trained for.
+        """
         for config in variants.values():
             self._require_compatible(config)
-        return self._predict(images, variants, None, progress, "scoring")
+            trained = self.refinement is not None
+            if refined and (not trained or config.stage_key("refinement") != self.config.stage_key("refinement")):
+                raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
+        return self._predict(images, variants, None, progress, "scoring", self.refinement if refined else None)
 
     @torch.no_grad()
     def _predict(

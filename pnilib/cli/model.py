@@ -38,6 +38,7 @@ from pnilib.estimate import estimate as estimate_run
 from pnilib.evaluation import METRICS
 from pnilib.evaluation import evaluate as evaluate_prediction
 from pnilib.pni import PNI
+from pnilib.refinement import ablation as refinements
 from pnilib.report import write_evaluation
 from pnilib.runs import fit_or_load, open_run, run_categories
 from pnilib.scored import score_folder
@@ -223,11 +224,18 @@ def ablation(
     seeds: Annotated[
         int, typer.Option(help="How many seeds: 0, 1, ...; `mtd` with split=tile splits by the seed too.")
     ] = 3,
+    refined: Annotated[
+        bool, typer.Option("--refined", help="Instead: refinement settings G-L, PNI, the losses; one network a row.")
+    ] = False,
+    row: Annotated[list[str] | None, typer.Option("--row", help="With --refined: only this row; repeatable.")] = None,
     device: Device = "auto",
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
-    """What neighborhood and position are worth: A, B, position, E x prob, score, product x centre excluded, leaked."""
+    """What neighborhood and position are worth: A, B, position, E x prob, score, product x centre excluded, leaked.
+
+    With --refined: what the refinement's generators and losses are worth.
+    """
     settings, options, place = build_config(profile, set_, None), parse_options(option), device_name(device)
     by_seed = dataset == "mtd" and options.get("split") == "tile" and "seed" not in options
     tables = []
@@ -237,13 +245,20 @@ def ablation(
             def load(seed: int, name: str = name) -> Any:
                 return load_dataset(dataset, root, name, **options, **({"seed": seed} if by_seed else {}))
 
-            folder = out / "units" / name
-            tables.append(ablations.ablate(load, settings, folder, list(range(seeds)), device=place, progress=progress))
+            folder, every = out / "units" / name, list(range(seeds))
+            if refined:
+                table = refinements.ablate_refinement(
+                    load, settings, folder, every, row, device=place, progress=progress
+                )
+            else:
+                table = ablations.ablate(load, settings, folder, every, device=place, progress=progress)
+            tables.append(table)
         results = pd.concat(tables, ignore_index=True)
         with atomic_write(out / "ablation.csv") as handle:
             results.to_csv(handle, index=False, lineterminator="\n")
+        shown: Any = refinements if refined else ablations
         text = "\n".join(
-            f"{kind}, mean ± sd over {seeds} seeds, %\n\n{ablations.to_markdown(ablations.summarise(part))}"
+            f"{kind}, mean ± sd over {seeds} seeds, %\n\n{shown.to_markdown(shown.summarise(part))}"
             for kind, part in ablations.by_kind(results).items()
         )
         with atomic_write(out / "ablation.md") as handle:

@@ -1,0 +1,141 @@
+"""What each generator and each loss term of the refinement is worth: settings G-L, PNI, the losses (Tables 4, S7, S8).
+
+Every row trains its own network on the same fitted model, setting E; rows with the same generators share a pool.  Each
+network is judged at several fusion weights, the paper's 0.1 among them.  Each finished (seed, row) is kept as a CSV,
+so a killed table resumes; networks are not kept.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pnilib.artefacts import atomic_write
+from pnilib.config import REFINED_SETTINGS, PNIConfig
+from pnilib.data import Dataset
+from pnilib.errors import PNIError
+from pnilib.evaluation import evaluate
+from pnilib.pni import PNI
+from pnilib.refinement.refine import refine
+from pnilib.runs import fit_or_load
+
+__all__ = ["ROWS", "WEIGHTS", "ablate_refinement", "summarise", "to_markdown"]
+
+WEIGHTS = (0.1, 0.3, 0.5, 1.0)
+"""Fusion weights that every network is judged at."""
+
+_NAMES = {
+    "G": "CutPaste",
+    "H": "CutPaste-scar",
+    "I": "CutPaste and scar",
+    "J": "DRAEM",
+    "K": "manual drawing",
+    "L": "without gradient loss",
+}
+
+ROWS: dict[str, dict[str, Any]] = {
+    **{f"{letter}: {_NAMES[letter]}": REFINED_SETTINGS[letter] for letter in _NAMES},
+    "PNI": REFINED_SETTINGS["PNI"],
+    "PNI, squared error (released)": dict(refine_loss="mse"),
+    "PNI, cross-entropy": dict(refine_loss="ce"),
+    "PNI, focal loss": dict(refine_loss="focal"),
+    "PNI, residual output (released)": dict(refine_out="residual"),
+    "PNI, network without skips": dict(refine_skips="none"),
+    "PNI, pool scored by the fitted model": dict(pool_maps="fitted"),
+    "PNI and natural (ours)": dict(defects="cutpaste,scar,draem,manual,natural"),
+}
+"""What differs from PNI: the paper's four generators, l2 and gradient loss."""
+
+BASE = "E"
+"""The row without refinement."""
+
+_PNI = {name: getattr(PNIConfig(), name) for name in ("defects", "refine_loss", "refine_grad", "refine_out")}
+"""What the paper says of the refinement, whatever the profile."""
+
+SHOWN = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO", "p_f1_max": "P-F1-max"}
+
+
+def ablate_refinement(
+    load: Callable[[int], Dataset],
+    config: PNIConfig,
+    folder: Path | str,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None = None,
+    *,
+    device: str = "cpu",
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Tidy results: dataset, category, seed, row, weight, metric, value; the row E has weight 0.
+
+    `load(seed)` gives the data set; `rows`: names in ROWS, default all.  Raises PNIError for an unknown row.
+    """
+    folder = Path(folder)
+    for row in rows or ():
+        if row not in ROWS:
+            raise PNIError(f"row {row!r} is unknown: choose from {', '.join(ROWS)}")
+    tables = []
+    for seed in seeds:
+        dataset = load(seed)
+        base = config.replace(seed=seed, setting="E", calibration_images=0, **_PNI)
+        work = folder / f"seed{seed}"
+        model: PNI | None = None
+        for row in (BASE, *(rows or ROWS)):
+            unit = base.replace(**ROWS.get(row, {}))
+            identity = json.dumps([row, unit.to_dict(), dataset.train.fingerprint(), dataset.test.fingerprint()])
+            file = work / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.csv"
+            if not file.exists():
+                if model is None:
+                    key = base.stage_key("maps")
+                    model = fit_or_load(dataset.train, base, work / f"model-{key}", device=device, progress=progress)
+                table = _unit(dataset, model.with_config(**unit.to_dict()), row, work / "refinement", progress)
+                with atomic_write(file) as handle:
+                    table.to_csv(handle, index=False, lineterminator="\n")
+            tables.append(pd.read_csv(file))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _unit(dataset: Dataset, model: PNI, row: str, work: Path, progress: bool) -> pd.DataFrame:
+    if row == BASE:
+        predictions = {0.0: model.predict(dataset.test, progress=progress)}
+    else:
+        refined = refine({dataset.category: (model, dataset.train)}, work, progress=progress)[dataset.category]
+        variants = {f"{weight}": refined.config.replace(refine_weight=weight) for weight in WEIGHTS}
+        found = refined.predict_variants(dataset.test, variants, refined=True, progress=progress)
+        predictions = {float(weight): prediction for weight, prediction in found.items()}
+        for checkpoint in work.glob("network-*"):
+            shutil.rmtree(checkpoint)
+    return pd.DataFrame(
+        [
+            dict(dataset=dataset.name, category=dataset.category, seed=model.config.seed, row=row, weight=weight,
+                 metric=metric, value=value)
+            for weight, prediction in predictions.items()
+            for metric, value in evaluate(prediction, dataset.test).metrics.items()
+        ]
+    )  # fmt: skip
+
+
+def summarise(results: pd.DataFrame, weight: float = 0.1) -> pd.DataFrame:
+    """Tidy: row, metric, and mean, sd, n over seeds of the mean over categories, percent; networks at one weight.
+
+    sd has n - 1 in its denominator: NaN for one seed.
+    """
+    part = results[results["metric"].isin(list(SHOWN)) & results["weight"].isin([0.0, weight])]
+    per_seed = part.groupby(["row", "metric", "seed"], sort=False)["value"].mean().mul(100).reset_index()
+    return per_seed.groupby(["row", "metric"], sort=False)["value"].agg(mean="mean", sd="std", n="count").reset_index()
+
+
+def to_markdown(summary: pd.DataFrame) -> str:
+    """The summary as a Markdown table: mean ± sd, percent, two decimals."""
+    lines = ["| setting | " + " | ".join(SHOWN.values()) + " |", "|---|" + "---|" * len(SHOWN)]
+    records = {(r["row"], r["metric"]): r for r in summary.to_dict("records")}
+    for row in dict.fromkeys(summary["row"]):
+        cells = []
+        for metric in SHOWN:
+            found = records[row, metric]
+            cells.append(f"{found['mean']:.2f}" + (f" ± {found['sd']:.2f}" if found["n"] > 1 else ""))
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
