@@ -54,7 +54,7 @@ class RefinementParams:
         high=10_000.0,
     )  # fmt: skip
     pool_clean: float = param(
-        0.1, "share of the pool without a defect (DRAEM: half)", "defects", "silent", low=0.0, high=0.9
+        0.0, "share of the pool without a defect (DRAEM: half)", "defects", "silent", low=0.0, high=0.9
     )
     pool_maps: str = param(
         "held_out",
@@ -72,6 +72,13 @@ class RefinementParams:
     refine_stem_width: int = param(96, "channels of the first convolution", "refinement", "sec. 3.3", low=1, high=512)
     refine_decoder: int = param(
         768, "channels the decoder starts with; halved five times", "refinement", "S2", low=32, high=4096
+    )
+    refine_decoder_norm: str = param(
+        "none",
+        "batch normalization after each decoder convolution; narrow decoders need it, or all their ReLUs may die",
+        "refinement",
+        "silent: released none",
+        choices=("none", "batch"),
     )
     refine_weights: str = param(
         "imagenet", "of the encoder: `imagenet` (torchvision's download), `random`, or a file", "refinement", "[16]"
@@ -116,7 +123,12 @@ class RefinementParams:
     refine_batch: int = param(8, "images an iteration", "refinement", "sec. 4.1", low=1, high=4096)
     refine_lr: float = param(1e-4, "Adam learning rate", "refinement", "sec. 4.1", low=1e-8, high=1.0)
     refine_crop: int = param(
-        0, "px, side of the random crops that train; 0 = whole images", "refinement", "silent: whole", low=0, high=4096
+        0,
+        "px, side of the crops that train, each with some of the defect; 0 = whole images",
+        "refinement",
+        "silent: whole",
+        low=0,
+        high=4096,
     )
     refine_rotation: float = param(
         5.0, "degrees, random rotation up to", "refinement", "silent: released 5", low=0.0, high=180.0

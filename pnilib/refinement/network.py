@@ -13,7 +13,7 @@ The text gives no kernel sizes and no activations of the decoder: as released, 1
 last dense block is followed by DenseNet's own normalization and ReLU.  An image whose side is no multiple of 32 is
 continued by its edge and the result cut.
 
-Switches: B30 output, B31 fusion, B32 stem, and `refine_skips` (ours).  Growth rate, block sizes and widths scale the
+Switches: B30 output, B31 fusion, B32 stem, `refine_decoder_norm`, and `refine_skips` (ours).  Growth rate, block sizes and widths scale the
 same class down.
 """
 
@@ -84,7 +84,8 @@ class RefineNet(nn.Module):
         self.compress = nn.Conv2d(levels[3], config.refine_decoder, 1)
         sizes = [config.refine_decoder >> k for k in range(6)]
         self.up = nn.ModuleList(
-            _Up(before, skip, after) for before, skip, after in zip(sizes[:-1], skips, sizes[1:], strict=True)
+            _Up(before, skip, after, config.refine_decoder_norm == "batch")
+            for before, skip, after in zip(sizes[:-1], skips, sizes[1:], strict=True)
         )
         self.head = nn.Conv2d(sizes[-1], 1, 1)
 
@@ -132,16 +133,17 @@ class RefineNet(nn.Module):
 class _Up(nn.Module):
     """Bilinear x 2, then two convolutions to half the channels."""
 
-    def __init__(self, before: int, skip: int, after: int) -> None:
+    def __init__(self, before: int, skip: int, after: int, normalised: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(before + skip, after, 1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
+        norm = nn.BatchNorm2d if normalised else nn.Identity
+        self.first = nn.Sequential(nn.Conv2d(before + skip, after, 1), norm(after), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(after, after, 3, padding=1), norm(after), nn.ReLU())
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         if skip is not None:
             x = torch.cat([x, skip], 1)
-        return F.relu(self.second(F.relu(self.first(x))))
+        return self.second(self.first(x))
 
 
 def _channels(config: PNIConfig) -> list[int]:
