@@ -13,8 +13,8 @@ The text gives no kernel sizes and no activations of the decoder: as released, 1
 last dense block is followed by DenseNet's own normalization and ReLU.  An image whose side is no multiple of 32 is
 continued by its edge and the result cut.
 
-Switches: B30 output, B31 fusion, B32 stem, `refine_decoder_norm`, and `refine_skips` (ours).  Growth rate, block sizes and widths scale the
-same class down.
+Switches: B30 output, B31 fusion, B32 stem, `refine_decoder_norm`, and `refine_skips` (ours).  Growth rate, block
+sizes and widths scale the same class down.
 """
 
 import torch
@@ -124,7 +124,8 @@ class RefineNet(nn.Module):
     def load_encoder(self, dense: nn.Module) -> None:
         """Start from the features of a trained DenseNet of the same size."""
         mine: list[nn.Module] = [self.image_stem[0], self.image_stem[1]]
-        mine += [part for stage in self.stages for part in stage if not isinstance(part, nn.ReLU)]  # type: ignore[attr-defined]
+        stages: list[nn.Sequential] = list(self.stages)  # type: ignore[arg-type]
+        mine += [part for stage in stages for part in stage if not isinstance(part, nn.ReLU)]
         theirs = [part for part in dense.children() if next(part.parameters(), None) is not None]
         for part, trained in zip(mine, theirs, strict=True):
             part.load_state_dict(trained.state_dict())
