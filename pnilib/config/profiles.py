@@ -21,13 +21,14 @@ _EMBEDDED: dict[str, Any] = dict(
     refine_growth=8,
     refine_blocks="2,2,2,2",
     refine_stem_width=16,
-    refine_decoder=256,
+    refine_decoder=128,
+    refine_decoder_norm="batch",
     refine_skips="unet",
     refine_weights="random",
     refine_lr=1e-3,
-    refine_iterations=1500,
+    refine_iterations=800,
     refine_crop=96,
-    pool_images=400,
+    pool_images=300,
 )
 _DEMO = _EMBEDDED | dict(
     combine="prob",  # the paper's rule; `pni demo` and the notebooks show the others beside it
