@@ -38,7 +38,7 @@ _DENSENET161 = (48, (6, 12, 36, 24), 96)
 def blocks(text: str) -> tuple[int, int, int, int]:
     """ "6,12,36,24" -> (6, 12, 36, 24).  Raises PNIError for anything but four positive integers."""
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 4 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise PNIError(f"refine_blocks={text}: give the layers of four dense blocks, as 6,12,36,24")
     one, two, three, four = map(int, parts)
     return one, two, three, four
@@ -165,6 +165,7 @@ def build_network(config: PNIConfig, device: torch.device | str = "cpu") -> Refi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = RefineNet(config)
+        torch.manual_seed(config.seed + 2**31)  # the stems of B32 have drawn unequally many numbers
         for module in [network.compress, network.head, *network.up.modules()]:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module is not network.head else "linear")
