@@ -23,10 +23,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def test_all_six_are_there() -> None:
+def test_all_are_there() -> None:
     names = [path.stem for path in NOTEBOOKS]
     assert names == [
         "00_tour", "01_features", "02_coresets", "03_neighborhood", "04_position", "05_anomaly_map",
+        "06_defect_synthesis",
     ]  # fmt: skip
 
 
