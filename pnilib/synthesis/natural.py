@@ -14,8 +14,9 @@ for textures, the donor's for objects, whose outlines make artifacts in mixed on
 the channels' mean moved by more than a grey level, 5 x 5 median.
 
 Deviations:
-- Solved here in floats, not by OpenCV's seamlessClone: that one rounds to 8 bits, erodes its mask by three pixels (on
-  16 px images nothing is left), and shifts the donor by a pixel.
+- Solved here in floats, to the rim, not by OpenCV's seamlessClone: that one rounds to 8 bits and erodes its mask by
+  three pixels; measured with OpenCV 5.0, the donor shows from five pixels inside the rim on, and of an 8 px patch
+  nothing does.
 - "Texture": the area is the whole image.  NSA fixes by category what is an object.
 - A place is the best of 50 tries, not the first acceptable of 200: NSA returns the image unchanged when there is none.
 - Masks of several patches are united; NSA's code overwrites the earlier one's rectangle.
