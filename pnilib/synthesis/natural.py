@@ -18,7 +18,7 @@ Deviations:
   three pixels; measured with OpenCV 5.0, the donor shows from five pixels inside the rim on, and of an 8 px patch
   nothing does.
 - "Texture": the area is the whole image.  NSA fixes by category what is an object.
-- A place is the best of 50 tries, not the first acceptable of 200: NSA returns the image unchanged when there is none.
+- At most 50 tries for a place, and then the best of them is taken; NSA tries 200 and returns the image unchanged.
 - Masks of several patches are united; NSA's code overwrites the earlier one's rectangle.
 - NSA's code clips full sizes by bounds meant for half-sizes; here the full bounds hold.
 - Patches under 50 px are skipped, as in NSA; on images under 71 px, under 1 % of the pixels.  Half-sizes are 4 px at
