@@ -50,7 +50,8 @@ def score_folder(
 
     score; defective: at or above the normal-only threshold, empty where the model has none; problem: why an unreadable
     image has no score (the others are scored all the same).  Heat maps are clear up to the middle of what the
-    calibration images' maps reach, and opaque at 1.25 times the most that they reach.
+    calibration images' maps reach, and opaque at 1.25 times the most that they reach (counted from their least, where
+    that is negative).
 
     Raises PNIError for no images, a model without calibration, or without a network to refine with, and when another
     run writes to `out`.
@@ -128,7 +129,7 @@ def _score_one(model: PNI, calibration: Calibration, refined: bool, name: str, p
         return {"image": name, "score": None, "defective": None, "problem": str(fault)}
     found = model.predict(image[None], refined=refined)
     low, high = calibration.low, calibration.high
-    limits = ((low + high) / 2, 1.25 * high)
+    limits = ((low + high) / 2, high + 0.25 * (high - min(low, 0.0)))  # a refined map may be negative
     picture = heat_map(image.permute(1, 2, 0).numpy(), found.maps[0], limits)
     with atomic_write(out / "heatmaps" / f"{name}.png", "wb") as handle:
         Image.fromarray(picture).save(handle, format="PNG")

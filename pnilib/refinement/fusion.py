@@ -69,7 +69,8 @@ class Refinement:
         """Inverse of state dict and `facts`."""
         network = RefineNet(config)
         network.load_state_dict(state)
-        return cls(network.to(device).eval(), **facts)
+        network = network.to(device).to(memory_format=torch.channels_last)  # as trained: else it rounds differently
+        return cls(network.eval(), **facts)
 
 
 def _stretched(maps: Float32[Tensor, "1 1 h w"], share: float) -> Float32[Tensor, "1 1 h w"]:

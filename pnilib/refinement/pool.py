@@ -20,8 +20,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,16 +68,21 @@ class Pool:
 
         Raises PNIError for a missing or damaged file.
         """
-        path = _file(self.folder, k)
-        try:
+        with self._readable(k) as path:
             return safetensors.numpy.load_file(path)
-        except (OSError, SafetensorError):
-            raise PNIError(f"{path}: is missing or damaged: delete {self.folder} and run `pni refine` again") from None
 
     def drawn(self, k: int) -> dict[str, Any]:
         """What was drawn on image k: `kind` ("clean" or a generator's name) and the generator's choices."""
-        with safetensors.safe_open(_file(self.folder, k), "np") as handle:
+        with self._readable(k) as path, safetensors.safe_open(path, "np") as handle:
             return json.loads(handle.metadata()["drawn"])
+
+    @contextmanager
+    def _readable(self, k: int) -> Iterator[Path]:
+        path = _file(self.folder, k)
+        try:
+            yield path
+        except (OSError, SafetensorError):
+            raise PNIError(f"{path}: is missing or damaged: delete it and run `pni refine` again") from None
 
     def batch(
         self, idx: Sequence[int]
@@ -113,16 +119,20 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
     folder = work / f"pool-{key}"
     with exclusive(folder):
         facts = folder / "pool.json"
-        if not facts.exists():
-            missing = [k for k in range(n) if not _file(folder, k).exists()]
+        missing = [k for k in range(n) if not _file(folder, k).exists()]
+        if missing or not facts.exists():
             scorers = fold_models(model, train, work / f"folds-{key}", progress=progress) if missing else [model]
             _fill(folder, missing, n, scorers, train, config, materials, progress)
             write_json(facts, {"n": n} | _extremes(folder, n))
         shutil.rmtree(work / f"folds-{key}", ignore_errors=True)
-        found = json.loads(facts.read_text())
-    if not found["high"] > found["low"]:
+        try:
+            found = json.loads(facts.read_text())
+            low, high = float(found["low"]), float(found["high"])
+        except (ValueError, TypeError, KeyError):
+            raise PNIError(f"{facts}: is damaged: delete it and run `pni refine` again") from None
+    if not high > low:
         raise PNIError(f"{folder}: the maps of the pool span nothing: check the training images")
-    return Pool(name, folder, n, found["low"], found["high"])
+    return Pool(name, folder, n, low, high)
 
 
 def _fill(

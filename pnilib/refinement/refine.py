@@ -13,6 +13,7 @@ from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
 from pnilib.refinement.fusion import Refinement
+from pnilib.refinement.network import build_network
 from pnilib.refinement.pool import Pool, build_pool
 from pnilib.refinement.training import train_network
 
@@ -29,6 +30,7 @@ def refine(models: Mapping[str, tuple[PNI, Split]], work: Path | str, *, progres
     configs = [model.config for model, _ in models.values()]
     if any(config != configs[0] for config in configs):
         raise PNIError("one network for all categories needs models of one configuration: set refine_scope=category")
+    build_network(configs[0])  # a fault in its settings or weights shows before the pools are made
     pools = {
         name: build_pool(model, train, work / name, name, progress=progress) for name, (model, train) in models.items()
     }

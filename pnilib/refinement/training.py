@@ -21,7 +21,7 @@ from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.refinement.augmentation import augment
 from pnilib.refinement.losses import refinement_loss
-from pnilib.refinement.network import RefineNet, build_network, standardise
+from pnilib.refinement.network import STRIDE, RefineNet, build_network, standardise
 from pnilib.refinement.pool import Pool
 
 __all__ = ["CHECKPOINT_EVERY", "LOG_EVERY", "TrainedNetwork", "train_network"]
@@ -53,10 +53,12 @@ def train_network(
 
     `checkpoint`: a folder rewritten every CHECKPOINT_EVERY iterations; the same call resumes from it.
     Raises PNIError when the loss stops being finite, naming the iteration; the last checkpoint, whose weights are all
-    finite, is kept.
+    finite, is kept.  Raises PNIError too when a batch would be one image of one cell, and what `build_network` raises.
     """
     n = sum(pool.n for pool in pools)
     size = min(config.refine_batch, n)
+    if size == 1 and min(config.refine_crop or config.image_crop, config.image_crop) <= STRIDE:
+        raise PNIError(f"refine_batch=1: batch normalization needs larger batches, or crops over {STRIDE} px")
     network = build_network(config, device).to(memory_format=torch.channels_last).train()
     adam = torch.optim.Adam(network.parameters(), lr=config.refine_lr)
     history: list[dict[str, float]] = []
@@ -126,7 +128,7 @@ def _generator(config: PNIConfig, iteration: int) -> torch.Generator:
 
 def _require_finite(first_bad: Tensor, network: RefineNet, iteration: int, checkpoint: Path | None) -> None:
     at = int(first_bad)
-    if at == _NEVER and all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+    if at == _NEVER and all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         return
     fault = f"loss is not finite at iteration {at + 1}"
     if at == _NEVER:
