@@ -102,7 +102,8 @@ def _unit(dataset: Dataset, model: PNI, row: str, work: Path, progress: bool) ->
     if row == BASE:
         predictions = {0.0: model.predict(dataset.test, progress=progress)}
     else:
-        refined = refine({dataset.category: (model, dataset.train)}, work, progress=progress)[dataset.category]
+        pair = {dataset.category: (model, dataset.train)}
+        refined = refine(pair, work, keep_folds=True, progress=progress)[dataset.category]
         variants = {f"{weight}": refined.config.replace(refine_weight=weight) for weight in WEIGHTS}
         found = refined.predict_variants(dataset.test, variants, refined=True, progress=progress)
         predictions = {float(weight): prediction for weight, prediction in found.items()}

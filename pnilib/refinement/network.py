@@ -111,7 +111,7 @@ class RefineNet(nn.Module):
         x = self.compress(x)
         for up, skip in zip(self.up, skips, strict=True):
             x = up(x, skip)
-        out = self.head(x)[:, :, :h, :w]
+        out = self.head(x)[:, :, :h, :w].float()  # bf16 in mixed precision
         return anomaly_map + out if self.config.refine_out == "residual" else out
 
     def refined(

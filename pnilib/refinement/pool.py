@@ -19,7 +19,6 @@ configuration or other images has another folder.  Images are made in threads; i
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -121,10 +120,9 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
         facts = folder / "pool.json"
         missing = [k for k in range(n) if not _file(folder, k).exists()]
         if missing or not facts.exists():
-            scorers = fold_models(model, train, work / f"folds-{key}", progress=progress) if missing else [model]
+            scorers = fold_models(model, train, work, progress=progress) if missing else [model]
             _fill(folder, missing, n, scorers, train, config, materials, progress)
             write_json(facts, {"n": n} | _extremes(folder, n))
-        shutil.rmtree(work / f"folds-{key}", ignore_errors=True)
         try:
             found = json.loads(facts.read_text())
             low, high = float(found["low"]), float(found["high"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
+from pnilib.refinement.folds import drop_folds
 from pnilib.refinement.fusion import Refinement
 from pnilib.refinement.network import build_network
 from pnilib.refinement.pool import Pool, build_pool
@@ -20,10 +21,13 @@ from pnilib.refinement.training import train_network
 __all__ = ["refine"]
 
 
-def refine(models: Mapping[str, tuple[PNI, Split]], work: Path | str, *, progress: bool = False) -> dict[str, PNI]:
+def refine(
+    models: Mapping[str, tuple[PNI, Split]], work: Path | str, *, keep_folds: bool = False, progress: bool = False
+) -> dict[str, PNI]:
     """The models of some categories with one refinement network, trained on the pools of all of them.
 
     `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to `work`.
+    `keep_folds`: leave the cross-fitted models there, for a next pool of the same images.
     Raises PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
     """
     work = Path(work)
@@ -34,6 +38,9 @@ def refine(models: Mapping[str, tuple[PNI, Split]], work: Path | str, *, progres
     pools = {
         name: build_pool(model, train, work / name, name, progress=progress) for name, (model, train) in models.items()
     }
+    if not keep_folds:
+        for name in models:
+            drop_folds(work / name)
     key = hashlib.sha256(f"{configs[0].stage_key('refinement')} {[p.folder.name for p in pools.values()]}".encode())
     trained = train_network(
         list(pools.values()),
