@@ -1,5 +1,7 @@
 """`pni refine`."""
 
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from pnilib.config import PNIConfig
 from pnilib.data import Dataset
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
+from pnilib.refinement.refine import checkpoint_folder
 from pnilib.refinement.refine import refine as refine_models
 from pnilib.runs import open_run, run_categories
 
@@ -47,19 +50,23 @@ def refine(
     groups = [list(found)] if scope == "all" else [[name] for name in found]
     rows: list[dict[str, Any]] = []
     for names in groups:
-        folder = found[names[0]][0]
-        if all(found[name][1].refinement is not None for name in names):
-            refined = {name: found[name][1] for name in names}  # trained already: only the fusion may have changed
+        work = found[names[0]][0].parent / "refinement"
+        with ExitStack() as held:
             for name in names:
-                if refined[name].refined_calibration is None and refined[name].config.calibration_images > 0:
-                    refined[name].calibrate(found[name][2].train, progress=progress)
-        else:
-            pairs = {name: (found[name][1], found[name][2].train) for name in names}
-            with exclusive(folder.parent / "refinement"):
-                refined = refine_models(pairs, folder.parent / "refinement", progress=progress)
-        for name in names:
-            with exclusive(found[name][0]):
+                held.enter_context(exclusive(found[name][0]))
+            if all(found[name][1].refinement is not None for name in names):  # only the fusion may have changed
+                refined = {name: found[name][1] for name in names}
+                for name, model in refined.items():
+                    if model.refined_calibration is None and model.config.calibration_images > 0:
+                        model.calibrate(found[name][2].train, progress=progress)
+            else:
+                pairs = {name: (found[name][1], found[name][2].train) for name in names}
+                refined = refine_models(pairs, work, progress=progress)
+            for name in names:
                 refined[name].save(found[name][0] / "model")
+        for checkpoint in checkpoint_folder(work, names).glob("network-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)  # the model holds the network now
+        for name in names:
             rows.append(_row(name, refined[name]))
             if not as_json:
                 typer.echo(_text(rows[-1], found[name][0]))

@@ -20,7 +20,7 @@ from pnilib.data import Dataset
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
 from pnilib.pni import PNI
-from pnilib.refinement.refine import refine
+from pnilib.refinement.refine import checkpoint_folder, refine
 from pnilib.runs import fit_or_load
 
 __all__ = ["ROWS", "WEIGHTS", "ablate_refinement", "summarise", "to_markdown"]
@@ -107,7 +107,7 @@ def _unit(dataset: Dataset, model: PNI, row: str, work: Path, progress: bool) ->
         variants = {f"{weight}": refined.config.replace(refine_weight=weight) for weight in WEIGHTS}
         found = refined.predict_variants(dataset.test, variants, refined=True, progress=progress)
         predictions = {float(weight): prediction for weight, prediction in found.items()}
-        for checkpoint in work.glob("network-*"):
+        for checkpoint in checkpoint_folder(work, [dataset.category]).glob("network-*"):
             shutil.rmtree(checkpoint)
     return pd.DataFrame(
         [

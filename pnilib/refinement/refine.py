@@ -6,7 +6,7 @@ the same call.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pnilib.data import Split
@@ -18,7 +18,7 @@ from pnilib.refinement.network import build_network
 from pnilib.refinement.pool import Pool, build_pool
 from pnilib.refinement.training import train_network
 
-__all__ = ["refine"]
+__all__ = ["checkpoint_folder", "refine"]
 
 
 def refine(
@@ -26,7 +26,7 @@ def refine(
 ) -> dict[str, PNI]:
     """The models of some categories with one refinement network, trained on the pools of all of them.
 
-    `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to `work`.
+    `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to `checkpoint_folder`.
     `keep_folds`: leave the cross-fitted models there, for a next pool of the same images.
     Raises PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
     """
@@ -46,7 +46,7 @@ def refine(
         list(pools.values()),
         configs[0],
         device=next(iter(models.values()))[0].device,
-        checkpoint=work / f"network-{key.hexdigest()[:16]}",
+        checkpoint=checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}",
         progress=progress,
     )
     refined = {}
@@ -57,6 +57,11 @@ def refine(
         if model.config.calibration_images > 0:
             refined[name].calibrate(train, progress=progress)
     return refined
+
+
+def checkpoint_folder(work: Path, names: Sequence[str]) -> Path:
+    """Where the checkpoint network-... of these categories' network lies."""
+    return work / (names[0] if len(names) == 1 else "all")
 
 
 def _facts(pool: Pool) -> dict[str, object]:
