@@ -140,6 +140,15 @@ def test_unet_skips_reach_the_pixel() -> None:
     assert torch.allclose(seen[0][:, -4:], both.view(2, 4, 32, 2, 32, 2).mean((3, 5)), atol=1e-6)
 
 
+def test_a_decoder_step_doubles_bilinearly() -> None:
+    """Half-pixel centres: 0, 4 becomes 0, 1, 3, 4 along either side."""
+    network, seen = built(), []
+    network.up[0].first.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    corners = torch.tensor([[0.0, 4.0], [8.0, 12.0]]).expand(1, 64, 2, 2).contiguous()
+    network.up[0](corners, None)
+    assert torch.equal(seen[0][0, 5], torch.tensor([0.0, 2.0, 6.0, 8.0])[:, None] + torch.tensor([0.0, 1.0, 3.0, 4.0]))
+
+
 def test_decoder_norm() -> None:
     with_norm = built(refine_decoder_norm="batch")
     assert sum(isinstance(m, nn.BatchNorm2d) for m in with_norm.up.modules()) == 10

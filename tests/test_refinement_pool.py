@@ -212,6 +212,16 @@ def test_shares(model: PNI, data: Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_another_seed_paints_other_defects(data: Dataset, tmp_path: Path) -> None:
+    pools = [
+        build_pool(PNI(CONFIG.replace(seed=seed, pool_clean=0.0)).fit(data.train), data.train, tmp_path)
+        for seed in (0, 1)
+    ]
+    one, two = ([pool.item(k)["mask"].tobytes() for k in range(14)] for pool in pools)
+    assert len({*one, *two}) == 28
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_pool_stays_within_its_gigabytes(model: PNI, data: Dataset, tmp_path: Path) -> None:
     config = dict(pool_images=400, pool_gb=1e-3)
     assert pool_size(CONFIG.replace(**config)) == int(1e6 / (64 * 64 * 6 + 1024)) == 39
