@@ -13,7 +13,15 @@ from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
 from pnilib.pni import PNI
 from pnilib.refinement import ablation
-from pnilib.refinement.ablation import ROWS, WEIGHTS, ablate_refinement, summarise, to_markdown
+from pnilib.refinement.ablation import (
+    ROWS,
+    WEIGHTS,
+    ablate_refinement,
+    by_category,
+    by_weight,
+    summarise,
+    to_markdown,
+)
 
 CONFIG = SCATTERING.replace(
     pool_images=6, pool_maps="fitted", refine_iterations=2, refine_batch=2, refine_crop=32, defects="natural"
@@ -86,6 +94,22 @@ def test_summary_by_hand():
     every = pd.concat([table.assign(metric=metric) for metric in ablation.SHOWN])
     lines = to_markdown(summarise(every)).splitlines()
     assert lines[2].startswith("| PNI | 60.00 ± 14.14 |") and lines[3].startswith("| E | 40.00 ± 0.00 |")
+
+
+def test_categories_and_weights_by_hand():
+    rows = [
+        ("a", "E", 0, 0.0, 0.40), ("a", "E", 1, 0.0, 0.42), ("a", "PNI", 0, 0.1, 0.50), ("a", "PNI", 1, 0.1, 0.50),
+        ("b", "E", 0, 0.0, 0.60), ("b", "E", 1, 0.0, 0.60), ("b", "PNI", 0, 0.1, 0.58), ("b", "PNI", 1, 0.1, 0.58),
+        ("a", "PNI", 0, 0.5, 0.90),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["category", "row", "seed", "weight", "value"])
+    table = pd.concat([table.assign(metric=metric) for metric in ablation.SHOWN])
+    lines = by_category(table).splitlines()
+    assert lines[2].startswith("| a | 41.00 ± 1.41 | 50.00 ± 0.00 | +9.00 ± 1.41 |")
+    assert lines[3].startswith("| b | 60.00 ± 0.00 | 58.00 ± 0.00 | -2.00 ± 0.00 |")
+    assert lines[4].startswith("| mean | 50.50 ± 0.71 | 54.00 ± 0.00 | +3.50 ± 0.71 |")
+    lines = by_weight(table).splitlines()
+    assert lines[2:] == [f"| {w} |" + f" {v} |" * 4 for w, v in (("0", "50.50"), ("0.1", "54.00"), ("0.5", "90.00"))]
 
 
 def test_unknown_row_is_refused(made: tuple[Any, Path, pd.DataFrame], tmp_path: Path) -> None:

@@ -261,6 +261,10 @@ def ablation(
             f"{kind}, mean ± sd over {seeds} seeds, %\n\n{shown.to_markdown(shown.summarise(part))}"
             for kind, part in ablations.by_kind(results).items()
         )
+        if refined:
+            for name in results["row"].unique()[1:]:
+                text += f"\n{name} against setting E, fusion weight 0.1, %\n\n{refinements.by_category(results, name)}"
+                text += f"\n{name} by fusion weight, %\n\n{refinements.by_weight(results, name)}"
         with atomic_write(out / "ablation.md") as handle:
             handle.write(text)
         write_json(

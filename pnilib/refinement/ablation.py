@@ -23,7 +23,7 @@ from pnilib.pni import PNI
 from pnilib.refinement.refine import checkpoint_folder, refine
 from pnilib.runs import fit_or_load
 
-__all__ = ["ROWS", "WEIGHTS", "ablate_refinement", "summarise", "to_markdown"]
+__all__ = ["ROWS", "WEIGHTS", "ablate_refinement", "by_category", "by_weight", "summarise", "to_markdown"]
 
 WEIGHTS = (0.1, 0.3, 0.5, 1.0)
 """Fusion weights that every network is judged at."""
@@ -139,4 +139,40 @@ def to_markdown(summary: pd.DataFrame) -> str:
             found = records[row, metric]
             cells.append(f"{found['mean']:.2f}" + (f" ± {found['sd']:.2f}" if found["n"] > 1 else ""))
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def by_category(results: pd.DataFrame, row: str = "PNI", weight: float = 0.1) -> str:
+    """Markdown: P-F1-max and AUPRO of setting E, of `row` and their difference, category by category and on average.
+
+    Percent, mean ± sd over seeds; the difference is taken seed by seed.
+    """
+    metrics = ["p_f1_max", "aupro_30"]
+    part = results[results["metric"].isin(metrics) & results["weight"].isin([0.0, weight])]
+    wide = part[part["row"].isin([BASE, row])].pivot_table(
+        index=["category", "seed"], columns=["metric", "row"], values="value", sort=False
+    )
+    wide = 100 * wide.dropna()
+    mean = wide.groupby("seed").mean()
+    mean.index = pd.MultiIndex.from_product([["mean"], mean.index])
+    head = "".join(f" {SHOWN[metric]} {name} |" for metric in metrics for name in (BASE, row, "difference"))
+    lines = [f"| category |{head}", "|---|" + "---|" * 6]
+    for category, found in pd.concat([wide, mean]).groupby(level=0, sort=False):
+        cells = []
+        for metric in metrics:
+            before, after = found[metric, BASE], found[metric, row]
+            for value, form in ((before, ".2f"), (after, ".2f"), (after - before, "+.2f")):
+                spread = f" ± {value.std():.2f}" if len(value) > 1 else ""
+                cells.append(f"{value.mean():{form}}{spread}")
+        lines.append(f"| {category} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def by_weight(results: pd.DataFrame, row: str = "PNI") -> str:
+    """Markdown: the metrics of `row` at every fusion weight; weight 0 is setting E.  Percent, mean over categories."""
+    part = results[results["row"].isin([BASE, row]) & results["metric"].isin(list(SHOWN))]
+    mean = part.groupby(["weight", "metric"])["value"].mean().mul(100).unstack()
+    lines = ["| weight | " + " | ".join(SHOWN.values()) + " |", "|---|" + "---|" * len(SHOWN)]
+    for weight, values in mean[list(SHOWN)].iterrows():
+        lines.append(f"| {weight:g} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
     return "\n".join(lines) + "\n"
