@@ -492,9 +492,9 @@ def test_a_model_whose_parts_do_not_fit(refined: PNI, tmp_path: Path) -> None:
 
 def test_a_changed_setting_trains_anew_beside_the_old(refined: PNI, data: Dataset, work: Path) -> None:
     before = {path: path.read_bytes() for path in work.rglob("*.safetensors")}
-    assert len(list(work.glob("network-*"))) == 1
+    assert len(list(work.glob("part/network-*"))) == 1
     other = refine({"part": (refined.with_config(refine_lr=0.5), data.train)}, work)["part"]
-    assert len(list(work.glob("network-*"))) == 2 and len(list((work / "part").glob("pool-*"))) == 1
+    assert len(list(work.glob("part/network-*"))) == 2 and len(list((work / "part").glob("pool-*"))) == 1
     assert all(path.read_bytes() == blob for path, blob in before.items())
     assert other.refinement is not None and refined.refinement is not None
     assert not equal(other.refinement.network, refined.refinement.network)

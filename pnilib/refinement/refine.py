@@ -26,9 +26,9 @@ def refine(
 ) -> dict[str, PNI]:
     """The models of some categories with one refinement network, trained on the pools of all of them.
 
-    `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to `checkpoint_folder`.
-    `keep_folds`: leave the cross-fitted models there, for a next pool of the same images.
-    Raises PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
+    `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to
+    `checkpoint_folder`. `keep_folds`: leave the cross-fitted models there, for a next pool of the same images. Raises
+    PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
     """
     work = Path(work)
     configs = [model.config for model, _ in models.values()]
