@@ -41,7 +41,7 @@ _KIND = "pnilib.PNI"
 _LATE = {
     f.name
     for f in dataclasses.fields(PNIConfig)
-    if f.metadata["stage"] in ("scoring", "maps", "defects", "refinement", "fusion")
+    if f.metadata["stage"] in ("scoring", "maps", "decision", "defects", "refinement", "fusion")
 }
 """Settings on which nothing depends that `fit` learns."""
 
@@ -130,7 +130,7 @@ class PNI:
         other = object.__new__(PNI)
         other.__dict__.update(self.__dict__)
         other.config = config
-        if config.stage_key("maps") != self.config.stage_key("maps"):
+        if config.stage_key("decision") != self.config.stage_key("decision"):
             other.calibration = None
         if config != self.config:
             other.refined_calibration = None

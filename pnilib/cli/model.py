@@ -187,7 +187,7 @@ def evaluate(
         for note in row["notes"]:
             typer.echo(f"{row['category']}: {note}")
     if len(rows) > 1 or run != folder:
-        with atomic_write(run / "metrics.csv") as handle:
+        with atomic_write(run / ("metrics-refined.csv" if refined else "metrics.csv")) as handle:
             pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
 
 

@@ -22,7 +22,18 @@ from pnilib.images import Geometry
 
 __all__ = ["PROFILES", "REFINED_SETTINGS", "SETTINGS", "STAGES", "PNIConfig"]
 
-STAGES = ("features", "coreset", "position", "neighborhood", "scoring", "maps", "defects", "refinement", "fusion")
+STAGES = (
+    "features",
+    "coreset",
+    "position",
+    "neighborhood",
+    "scoring",
+    "maps",
+    "decision",
+    "defects",
+    "refinement",
+    "fusion",
+)
 """Pipeline order.  A field of one stage changes that stage and those built on it."""
 
 _PARENTS: dict[str, tuple[str, ...]] = {
@@ -32,6 +43,7 @@ _PARENTS: dict[str, tuple[str, ...]] = {
     "neighborhood": ("coreset",),
     "scoring": ("position", "neighborhood"),
     "maps": ("scoring",),
+    "decision": ("maps",),
     "defects": ("maps",),
     "refinement": ("defects",),
     "fusion": ("refinement",),

@@ -221,24 +221,24 @@ class DetectorParams:
         "max",
         "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or "
         "PatchCore's reweighted one (B23)",
-        "maps",
+        "decision",
         "silent: max",
         choices=("max", "raw_max", "top1", "reweight"),
     )
     reweight_neighbors: int = param(
-        3, "coreset neighbors of image_score=reweight", "maps", "released 3", low=2, high=64
+        3, "coreset neighbors of image_score=reweight", "decision", "released 3", low=2, high=64
     )
     ens_norm: str = param(
         "minmax_train",
         "ensemble scaling: from training maps, or from the test set (B25, released: transductive)",
-        "maps",
+        "decision",
         "silent: honest default",
         choices=("minmax_train", "minmax_test"),
     )
     mask_resize: str = param(
         "nearest",
         "ground truth: nearest, or bilinear and floor (B21, released)",
-        "maps",
+        "decision",
         "silent: nearest",
         choices=("nearest", "floor"),
     )
@@ -246,7 +246,7 @@ class DetectorParams:
         50,
         "training images scored without their own coreset vectors, for the normal-only threshold and "
         "ens_norm=minmax_train; 0 = none",
-        "maps",
+        "decision",
         "ours",
         low=0,
         high=100_000,
@@ -254,7 +254,7 @@ class DetectorParams:
     calibration_fpr: float = param(
         0.02,
         "tolerated share of false alarms of the normal-only threshold",
-        "maps",
+        "decision",
         "ours",
         low=0.0,
         high=0.5,

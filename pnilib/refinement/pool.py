@@ -36,7 +36,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import atomic_write, exclusive, write_json
+from pnilib.artefacts import atomic_write, exclusive, pnilib_version, write_json
 from pnilib.config import PNIConfig
 from pnilib.data import Split
 from pnilib.errors import PNIError
@@ -112,9 +112,9 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
     mixture(config.defects)
     n, work = pool_size(config), Path(work)
     materials = _materials(config, train)
-    identity = json.dumps([config.stage_key("defects"), train.fingerprint(), model.embedder.backbone.weights_id, n,
-                           _digest(materials)])  # fmt: skip
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    weights = model.embedder.backbone.weights_id
+    identity = [pnilib_version(), config.stage_key("defects"), train.fingerprint(), weights, n, _digest(materials)]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = work / f"pool-{key}"
     with exclusive(folder):
         facts = folder / "pool.json"

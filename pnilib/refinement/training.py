@@ -139,11 +139,13 @@ def _require_finite(first_bad: Tensor, network: RefineNet, iteration: int, check
 
 def _save(folder: Path, network: RefineNet, adam: torch.optim.Adam, done: int, history: list[dict[str, float]]) -> None:
     kept = {"network": network.state_dict(), "adam": optimizer_tensors(adam)}
-    write_artefact(folder, kept, {"done": done, "history": history})
+    write_artefact(folder, kept, {"key": network.config.stage_key("refinement"), "done": done, "history": history})
 
 
 def _load(folder: Path, network: RefineNet, adam: torch.optim.Adam) -> tuple[int, list[dict[str, float]]]:
     tensors, meta = read_artefact(folder)
+    if meta.get("key") != network.config.stage_key("refinement"):
+        raise PNIError(f"{folder}: is the checkpoint of other settings: delete it, or give another folder")
     network.load_state_dict(tensors["network"])
     load_optimizer(adam, tensors["adam"])
     return meta["done"], meta["history"]
