@@ -129,7 +129,7 @@ def test_score_new_images_and_resume(
     whole, calls = scored._score_one, []
 
     def killed_at_the_third(*args: object) -> dict[str, object]:
-        calls.append(args[1])
+        calls.append(args[3])
         if len(calls) == 3:
             raise KeyboardInterrupt
         return whole(*args)  # type: ignore[arg-type]
