@@ -49,15 +49,16 @@ def fit_or_load(
     """The model of this configuration and these images: loaded if `folder` holds it, else fitted there.
 
     A killed fit resumes with the same call.  A folder that holds a model of another configuration or other
-    images is left as it is: PNIError says what differs.  Raises PNIError too while another run writes there.
-    `source` says where the images came from, so that `open_run` finds the test images.
+    images is left as it is: PNIError says what differs (settings of the refinement may: `with_config`).  Raises
+    PNIError too while another run writes there. `source` says where the images came from, so that `open_run` finds
+    the test images.
     """
     folder = Path(folder)
     with exclusive(folder):
         wanted = manifest(config, train, device)
         if (folder / "model").exists():
             _require_same(folder, wanted)
-            return PNI.load(folder / "model", device)
+            return PNI.load(folder / "model", device).with_config(**config.to_dict())
         model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
         facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
         write_json(folder / "run.json", wanted | facts)
