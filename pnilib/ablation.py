@@ -65,8 +65,7 @@ def ablate(
             identity = json.dumps([unit.to_dict(), dataset.train.fingerprint(), dataset.test.fingerprint()])
             file = folder / f"seed{seed}-{centre}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.csv"
             if not file.exists():
-                work = folder / f"work-seed{seed}"
-                table = _unit(dataset, unit, work, device, progress)
+                table = _unit(dataset, unit, folder / "work", device, progress)
                 with atomic_write(file) as handle:
                     table.to_csv(handle, index=False, lineterminator="\n")
             tables.append(pd.read_csv(file, keep_default_na=False, na_values=[""]))

@@ -240,6 +240,27 @@ class Coreset:
         """C_dist."""
         return self.embedding[: self.n_dist]
 
+    def first(self, size: int) -> "Coreset":
+        """What the same greedy run would have chosen at a smaller |C_emb| = `size`, with the same C_dist.
+
+        Raises PNIError when C_dist would have been smaller too, or the run was shorter.
+        """
+        if not self.n_dist <= size <= len(self.embedding):
+            raise PNIError(
+                f"|C_emb| = {size}: the fitted coreset gives {self.n_dist} ... {len(self.embedding)} of its vectors: "
+                "fit again"
+            )
+        radii = self.radii[:size].clone()
+        radii[-1] = float("nan")
+        return Coreset(
+            self.embedding[:size],
+            self.n_dist,
+            self.emb_to_dist[:size],
+            self.image_idx[:size],
+            self.cell_idx[:size],
+            radii,
+        )
+
 
 def select_coreset(
     features: Float32[ndarray, "n gh gw d"], config: PNIConfig, *, device: str = "cpu", progress: bool = False

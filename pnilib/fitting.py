@@ -1,13 +1,12 @@
 """The stages of a fit, in the paper's order: features, coresets, position histogram, neighborhood MLP (PNI Fig. 2).
 
-With a work folder each stage is kept under a key of its configuration, the images, the backbone weights and the kind
-of device: a killed fit resumes, losing at most one batch of images, one epoch, or the pass that fits the
-standardisation; a stage of another key is made anew.
+With a work folder each stage is kept in a folder of its own, named by a key of its configuration, the images, the
+backbone weights and the kind of device: a killed fit resumes, losing at most one batch of images, one epoch, or the
+pass that fits the standardisation.  Fits of several configurations may share a work folder, and share its stages.
 """
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from pnilib.neighborhood import TrainedMLP, train_neighborhood
 from pnilib.neighbors import nearest
 from pnilib.position import PositionHistogram, count_positions
 
-__all__ = ["Fitted", "coreset_from", "coreset_tensors", "fit_stages"]
+__all__ = ["Fitted", "coreset_from", "coreset_tensors", "fit_stages", "make_features"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +45,9 @@ class Fitted:
 def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: str, progress: bool) -> Fitted:
     """All stages; fits the embedder's standardisation in passing.  Without `work` everything stays in memory."""
     config, seconds = embedder.config, {}
-    identity = f"{train.fingerprint()} {embedder.backbone.weights_id} {torch.device(device).type}"
-    data_key = hashlib.sha256(identity.encode()).hexdigest()
 
     def key(stage: str) -> str:
-        return f"{config.stage_key(stage)}-{data_key[:32]}"
+        return _key(stage, train, embedder, device)
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
@@ -59,9 +56,9 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
         seconds[stage] = time.perf_counter() - began
 
     with timed("features"):
-        features = _features(train, embedder, work, key("features"), progress)
+        features = make_features(train, embedder, work, device=device, progress=progress)
     with timed("coreset"):
-        coreset = _coreset(features, config, work, key("coreset"), device, progress)
+        coreset = _coreset(features, config, _place(work, "coreset", key("coreset")), device, progress)
     with timed("position"):
         dist_idx = _nearest_of_each(features, coreset.distribution, device, progress, "nearest C_dist")
         bin_idx, n_bins = dist_idx, coreset.n_dist
@@ -75,35 +72,47 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
     neighborhood = None
     if config.setting in ("B", "E"):
         with timed("neighborhood"):
-            name = f"mlp-{hashlib.sha256(key('neighborhood').encode()).hexdigest()[:12]}"
             neighborhood = train_neighborhood(
                 _resident(features, device),
                 torch.from_numpy(dist_idx),
                 coreset.n_dist,
                 config,
                 device=device,
-                checkpoint=None if work is None else work / name,
+                checkpoint=_place(work, "mlp", key("neighborhood")),
                 progress=progress,
             )
     return Fitted(coreset, position, neighborhood, seconds)
 
 
-def _features(
-    train: Split, embedder: Embedder, work: Path | None, key: str, progress: bool
+def _key(stage: str, train: Split, embedder: Embedder, device: str) -> str:
+    identity = f"{train.fingerprint()} {embedder.backbone.weights_id} {torch.device(device).type}"
+    return f"{embedder.config.stage_key(stage)}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+
+
+def _place(work: Path | None, name: str, key: str) -> Path | None:
+    """The folder of one stage."""
+    return None if work is None else work / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def make_features(
+    train: Split, embedder: Embedder, work: Path | None, *, device: str, progress: bool = False
 ) -> Float32[ndarray, "n gh gw d"]:
-    kept = None if work is None else _cached(work / "norm", key)
+    """The first stage alone: fits the embedder's standardisation, then embeds all images."""
+    key = _key("features", train, embedder, device)
+    place = _place(work, "features", key)
+    kept = None if place is None else _cached(place / "norm")
     if kept is not None:
         embedder.load_state(kept[0]["norm"])
     elif embedder.config.feature_norm != "none":
         embedder.fit_norm(raw_features(train, embedder, progress=progress))
-    if work is None:
+    if place is None:
         return extract(train, embedder, progress=progress)
-    file, done = work / "features.npy", work / "features.json"
-    with os_errors(work):
+    file, done = place / "features.npy", place / "features.json"
+    with os_errors(place):
         if kept is None:
             done.unlink(missing_ok=True)
-            write_artefact(work / "norm", {"norm": embedder.state()}, {"key": key})
-        if not (done.exists() and file.exists() and json.loads(done.read_text()) == {"key": key}):
+            write_artefact(place / "norm", {"norm": embedder.state()}, {})
+        if not (done.exists() and file.exists()):
             extract(train, embedder, out=file, progress=progress, key=key)
             write_json(done, {"key": key})
         # copy-on-write: torch wants writable memory; nothing is ever written
@@ -111,20 +120,14 @@ def _features(
 
 
 def _coreset(
-    features: Float32[ndarray, "n gh gw d"],
-    config: PNIConfig,
-    work: Path | None,
-    key: str,
-    device: str,
-    progress: bool,
+    features: Float32[ndarray, "n gh gw d"], config: PNIConfig, place: Path | None, device: str, progress: bool
 ) -> Coreset:
-    kept = None if work is None else _cached(work / "coreset", key)
+    kept = None if place is None else _cached(place)
     if kept is not None:
         return coreset_from(kept[0]["coreset"], kept[1]["n_dist"])
     coreset = select_coreset(features, config, device=device, progress=progress)
-    if work is not None:
-        meta = {"key": key, "n_dist": coreset.n_dist}
-        write_artefact(work / "coreset", {"coreset": coreset_tensors(coreset)}, meta)
+    if place is not None:
+        write_artefact(place, {"coreset": coreset_tensors(coreset)}, {"n_dist": coreset.n_dist})
     return coreset
 
 
@@ -139,12 +142,9 @@ def _nearest_of_each(
     return np.stack(rows).reshape(features.shape[:3])
 
 
-def _cached(folder: Path, key: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """A stage's artefact, or None if there is none of this key.  Raises PNIError for a damaged one."""
-    if not folder.exists():
-        return None
-    tensors, meta = read_artefact(folder)
-    return (tensors, meta) if meta.get("key") == key else None
+def _cached(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """A stage's artefact, or None if there is none.  Raises PNIError for a damaged one."""
+    return read_artefact(folder) if folder.exists() else None
 
 
 def coreset_tensors(coreset: Coreset) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
-from pnilib.coreset import Coreset
+from pnilib.coreset import Coreset, coreset_size
 from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.features import Embedder
@@ -33,6 +33,7 @@ from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
 from pnilib.refinement.fusion import Refinement
+from pnilib.scoring import PatchScores
 
 __all__ = ["PNI"]
 
@@ -43,7 +44,7 @@ _LATE = {
     for f in dataclasses.fields(PNIConfig)
     if f.metadata["stage"] in ("scoring", "maps", "decision", "defects", "refinement", "fusion")
 }
-"""Settings on which nothing depends that `fit` learns."""
+"""Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `_cut`."""
 
 
 def _calibration(found: Prediction) -> Calibration:
@@ -123,13 +124,14 @@ class PNI:
         """The same fitted model under other scoring, map, refinement or fusion settings.
 
         The calibration is dropped, and so is a refinement network that was trained under other settings (the fusion's
-        may change).  Raises PNIError for a setting that a fitted part depends on.
+        may change).  A smaller `emb_ratio` keeps the first vectors of the greedy run: what a fit with it would choose.
+        Raises PNIError for a setting that a fitted part depends on.
         """
         config = self.config.replace(**overrides)
         self._require_compatible(config)
         other = object.__new__(PNI)
         other.__dict__.update(self.__dict__)
-        other.config = config
+        other.config, other.coreset = config, self._cut(config)
         if config.stage_key("decision") != self.config.stage_key("decision"):
             other.calibration = None
         if config != self.config:
@@ -147,8 +149,18 @@ class PNI:
 
     def _require_compatible(self, config: PNIConfig) -> None:
         for name, value in config.to_dict().items():
-            if name not in _LATE and value != getattr(self.config, name):
-                raise PNIError(f"{name}={value}: the model was fitted with {getattr(self.config, name)}: fit again")
+            fitted = getattr(self.config, name)
+            smaller = name == "emb_ratio" and value < fitted and config.pos_bins == "dist"
+            if name not in _LATE and value != fitted and not smaller:
+                raise PNIError(f"{name}={value}: the model was fitted with {fitted}: fit again")
+
+    def _cut(self, config: PNIConfig) -> Coreset | None:
+        """The coreset of `config`: a beginning of the fitted one where its ratio is smaller."""
+        if self.coreset is None or config.emb_ratio == self.config.emb_ratio:
+            return self.coreset
+        border = config.border_cells if config.border == "replicate" else 0
+        cells = math.prod(side - 2 * border for side in self.embedder.grid)
+        return self.coreset.first(coreset_size(len(self.train_paths) * cells, config.emb_ratio))
 
     def predict(
         self, images: Split | Float32[Tensor, "n 3 h w"], *, refined: bool = False, progress: bool = False
@@ -197,7 +209,7 @@ class PNI:
         """`own_image`: index among the training images whose coreset vectors each image must not use."""
         if len(images) == 0:
             raise PNIError("there are no images to score: check the folder")
-        fitted = self._fitted(*variants.values())
+        self._fitted(*variants.values())
         paths = [f"image {i}" for i in range(len(images))]
         if isinstance(images, Split):
             paths = [str(path) for path in images.samples["image_path"]]
@@ -208,7 +220,7 @@ class PNI:
             image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
             features = self._embed(image)
             excluded = None if own_image is None else own_image[i]
-            for name, (scores, distances) in score_image(features, *fitted, variants, excluded).items():
+            for name, (scores, distances) in self._score(features, variants, excluded).items():
                 config, into = variants[name], result[name]
                 patches = scores.score.view(1, *features.shape[:2])
                 if config.border == "replicate":
@@ -222,6 +234,18 @@ class PNI:
                 into.match_idx[i] = scores.match_idx.view(patches.shape[1:]).cpu().numpy()
                 into.nearest_idx[i] = scores.nearest_idx.view(patches.shape[1:]).cpu().numpy()
         return result
+
+    def _score(
+        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | None
+    ) -> dict[str, tuple[PatchScores, Tensor]]:
+        """By variant: patch scores and distances; those of one `emb_ratio` share the distances."""
+        coreset, position, mlp = self._fitted()
+        found: dict[str, tuple[PatchScores, Tensor]] = {}
+        for ratio in dict.fromkeys(config.emb_ratio for config in variants.values()):
+            group = {name: config for name, config in variants.items() if config.emb_ratio == ratio}
+            own = self._cut(next(iter(group.values()))) or coreset
+            found |= score_image(features, own, position, mlp, group, excluded)
+        return found
 
     def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
         n, side, grid = len(paths), config.image_crop, self.embedder.grid

@@ -587,3 +587,33 @@ def test_a_full_disk_while_fitting_loses_no_finished_stage(data: Dataset, tmp_pa
         extracted = counted(patch, fitting, "extract")
         PNI(SCATTERING).fit(data.train, workdir=tmp_path)
     assert extracted == []
+
+
+def test_a_smaller_ratio_is_the_beginning_of_the_same_run(data: Dataset) -> None:
+    """What the ablation's settings C, D and E share with F: one greedy run, one network, one histogram."""
+    large = PNI(SCATTERING.replace(emb_ratio=0.3, calibration_images=0)).fit(data.train)
+    small = PNI(SCATTERING.replace(calibration_images=0)).fit(data.train)
+    assert large.coreset is not None and small.coreset is not None
+    cut = large.with_config(emb_ratio=0.15)
+    assert cut.coreset is not None and len(large.coreset.embedding) == 2 * len(small.coreset.embedding)
+    for name in ("embedding", "emb_to_dist", "image_idx", "cell_idx"):
+        assert torch.equal(getattr(cut.coreset, name), getattr(small.coreset, name))
+    assert np.array_equal(cut.coreset.radii, small.coreset.radii, equal_nan=True)
+    assert same(cut.predict(data.test), small.predict(data.test))
+    both = large.predict_variants(data.test, {"C": cut.config, "F": large.config, "A": cut.config.replace(setting="A")})
+    assert same(both["C"], small.predict(data.test)) and same(both["F"], large.predict(data.test))
+    assert same(both["A"], small.with_config(setting="A").predict(data.test))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (dict(emb_ratio=0.4), "fitted with 0.3"),
+        (dict(emb_ratio=0.01), "gives 32 ... 192 of its vectors"),
+        (dict(emb_ratio=0.2, pos_bins="emb"), "fit again"),
+    ],
+)
+def test_a_ratio_that_the_run_does_not_hold(data: Dataset, change: dict[str, Any], fault: str) -> None:
+    model = PNI(SCATTERING.replace(emb_ratio=0.3, setting="A", calibration_images=0)).fit(data.train)
+    with pytest.raises(PNIError, match=fault):
+        model.with_config(**change)

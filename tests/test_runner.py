@@ -187,7 +187,10 @@ def test_stopping_the_runner_leaves_no_process(tmp_path, stop):
     pid_file = tmp_path / "pid"
     source = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     path = make(tmp_path / "nb" / "long.ipynb", source)
-    code = "import sys; from pnilib.runner import run_all; run_all(sys.argv[1:2], sys.argv[2])"
+    code = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down as ignored
+from pnilib.runner import run_all
+run_all(sys.argv[1:2], sys.argv[2])"""
     runner = subprocess.Popen([sys.executable, "-c", code, path, tmp_path / "out"], stderr=subprocess.PIPE, text=True)
     for _ in range(600):
         if pid_file.exists() and pid_file.read_text():

@@ -259,4 +259,4 @@ class DetectorParams:
         low=0.0,
         high=0.5,
     )
-    seed: int = param(0, "of every random choice", "features", "B29", low=0, high=2**31 - 1)
+    seed: int = param(0, "of every random choice", "coreset", "B29", low=0, high=2**31 - 1)
