@@ -109,6 +109,12 @@ def test_a_file_in_parts_worked_on_elsewhere(tmp_path: Path) -> None:
     assert covering_radius(parts, here.vectors, mapper=elsewhere) == covering_radius([flat], here.vectors)
 
 
+def test_the_covering_radius_sees_every_block() -> None:
+    far = np.zeros((40_000, 2), np.float32)
+    far[7] = 3, 4
+    assert covering_radius([far[:10], far], np.zeros((1, 2), np.float32)) == 5
+
+
 @pytest.mark.parametrize(
     ("parts", "k", "start", "word"),
     [
