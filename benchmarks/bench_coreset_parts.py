@@ -3,12 +3,12 @@
     python benchmarks/bench_coreset_parts.py            both kinds of features, 2, 4 and 8 parts, 1 %
     python benchmarks/bench_coreset_parts.py --json     the same as one JSON object
 
-`clusters`: 50,000 x 128, 1,000 Gaussian clusters of very unequal size (Zipf), shuffled.  `demo`: the standardised scattering features (d = 64) of the demo
-category `weave`, 24 x 24 cells an image, written to a temporary folder first.  All numbers are ratios to the exact
-selection, times of processor seconds.  radius: covering radius by an exhaustive pass.  factor: what the selection proved (at most so many times
-the least possible radius; greedy on the whole proves 2).  one machine: the parts one after another, and the union;
-a machine each: the slowest part, and the union.  Memory: growth of a fresh process, its features loaded into memory,
-by the whole, by one part, and by the union.
+`clusters`: 50,000 x 128, 1,000 Gaussian clusters of very unequal size (Zipf), shuffled.  `demo`: the standardised
+scattering features (d = 64) of the demo category `weave`, 24 x 24 cells an image, written to a temporary folder first.
+All numbers are ratios to the exact selection, times of processor seconds.  radius: covering radius by an exhaustive
+pass.  factor: what the selection proved (at most so many times the least possible radius; greedy on the whole proves
+2).  one machine: the parts one after another, and the union; a machine each: the slowest part, and the union.  Memory:
+growth of a fresh process, its features loaded into memory, by the whole, by one part, and by the union.
 """
 
 import argparse
