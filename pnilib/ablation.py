@@ -31,8 +31,8 @@ ROWS: dict[str, dict[str, str]] = {
 }
 """Rows of the table; those with a neighborhood gate exist for both centres."""
 
-TEXTURES = {"carpet", "grid", "leather", "tile", "wood", "weave", "grain", "tiles"}
-"""Texture categories of MVTec AD (the paper's Table 1) and of the demo data; all others are objects."""
+TEXTURES = {"carpet", "grid", "leather", "tile", "wood", "weave", "grain", "tiles", "mtd"}
+"""Texture categories of MVTec AD (the paper's Table 1), of the demo data, and MTD; all others are objects."""
 
 SHOWN = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO"}
 

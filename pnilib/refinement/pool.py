@@ -116,18 +116,19 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
     identity = [pnilib_version(), config.stage_key("defects"), train.fingerprint(), weights, n, _digest(materials)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = work / f"pool-{key}"
-    with exclusive(folder):
-        facts = folder / "pool.json"
-        missing = [k for k in range(n) if not _file(folder, k).exists()]
-        if missing or not facts.exists():
+    facts = folder / "pool.json"
+    missing = [k for k in range(n) if not _file(folder, k).exists()]
+    if missing or not facts.exists():  # a whole pool may be read by many at once
+        with exclusive(folder):
+            missing = [k for k in range(n) if not _file(folder, k).exists()]
             scorers = fold_models(model, train, work, progress=progress) if missing else [model]
             _fill(folder, missing, n, scorers, train, config, materials, progress)
             write_json(facts, {"n": n} | _extremes(folder, n))
-        try:
-            found = json.loads(facts.read_text())
-            low, high = float(found["low"]), float(found["high"])
-        except (ValueError, TypeError, KeyError):
-            raise PNIError(f"{facts}: is damaged: delete it and run `pni refine` again") from None
+    try:
+        found = json.loads(facts.read_text())
+        low, high = float(found["low"]), float(found["high"])
+    except (ValueError, TypeError, KeyError):
+        raise PNIError(f"{facts}: is damaged: delete it and run `pni refine` again") from None
     if not high > low:
         raise PNIError(f"{folder}: the maps of the pool span nothing: check the training images")
     return Pool(name, folder, n, low, high)

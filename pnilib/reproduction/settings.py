@@ -1,0 +1,113 @@
+"""What is compared: the paper's ablation settings (Table S7), the losses of Table 4, the release, its switches.
+
+Everything is an override of one base configuration, the profile's; `RATIO` settings name the share of its |C_emb|.
+"""
+
+from typing import Any
+
+from pnilib.ablation import TEXTURES
+from pnilib.config import REFINED_SETTINGS
+from pnilib.published import GROUPS
+
+__all__ = [
+    "DETECTOR",
+    "ENSEMBLE",
+    "ENSEMBLES",
+    "MEMBERS",
+    "REFINED",
+    "RELEASED",
+    "SPECIAL",
+    "SWITCHES",
+    "kinds",
+]
+
+RATIO = {"C": 0.25, "D": 0.5, "E": 1.0, "F": 2.0}
+"""Table S7's subsampling ratios 0.0025, 0.005, 0.01 and 0.02, in units of the paper's 0.01."""
+
+DETECTOR: dict[str, tuple[float, dict[str, Any]]] = {
+    "A": (1.0, dict(setting="A")),
+    "B": (1.0, dict(setting="B")),
+    **{name: (ratio, dict(setting="E")) for name, ratio in RATIO.items()},
+}
+"""Settings without refinement: share of the base's emb_ratio, overrides."""
+
+LOSSES: dict[str, dict[str, Any]] = {"cross-entropy": dict(refine_loss="ce"), "focal": dict(refine_loss="focal")}
+"""Table 4's alternatives to l2 with gradient loss."""
+
+REFINED: dict[str, dict[str, Any]] = REFINED_SETTINGS | LOSSES
+"""Settings with a network each, on the maps of setting E; those of equal `defects` share their synthetic images."""
+
+ENSEMBLE = "PNI (ensemble)"
+ENSEMBLES = {
+    ENSEMBLE: "PNI",
+    "cross-entropy (ensemble)": "cross-entropy",
+    "focal (ensemble)": "focal",
+}
+"""Mean of the backbones' scaled maps -> of which setting (Table 4 compares ensembles)."""
+
+RELEASED = "released"
+"""Setting E as the released code computes it: every switch of docs/PAPER_VS_RELEASED.md up to the anomaly map."""
+
+_PAPER_MEMBERS = {name: dict(backbone=name) for name in ("wide_resnet101_2", "resnext101_32x8d", "densenet201")}
+_OFFLINE_MEMBERS: dict[str, dict[str, Any]] = {
+    "scattering": {},
+    "scattering 3x3": dict(agg_patch=3),
+    "resnet18 random": dict(backbone="resnet18", weights="random", agg_patch=1, feature_norm="half_whiten"),
+}
+MEMBERS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": _PAPER_MEMBERS,
+    "released": _PAPER_MEMBERS,
+    "embedded": _OFFLINE_MEMBERS,
+    "demo": _OFFLINE_MEMBERS,
+    "smoke": _OFFLINE_MEMBERS,
+}
+"""Backbones of the ensemble by profile; the first is the single model's.  Offline there is the scattering backbone, the
+same with wider patches, and a residual network that was never trained."""
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "demo": dict(combine="score", pool_maps="leave_out", refine_iterations=200, pool_images=150),
+    "smoke": dict(combine="score", pool_images=16, refine_iterations=8, calibration_images=4),
+}
+"""What a reproduction changes in a profile: with eq. (6) E would equal A on the demo data (README), and its 60 minutes
+allow shorter trainings than `pni refine` does."""
+
+SWITCHES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "B1": ("the centre leaks into the MLP's window", dict(nb_centre="leaked"), ("prob", "score")),
+    "B2": ("dropout 0.5 in the MLP", dict(mlp_dropout=0.5), ("prob", "score")),
+    "B4": ("histogram over C_emb", dict(pos_bins="emb"), ("prob", "score")),
+    "B5": ("mean of two gated scores instead of eq. (6), the OR gate", dict(combine="score"), ("prob",)),
+    "B6": ("rank mix-up in the neighborhood gate", dict(nb_gate="rank"), ("score",)),
+    "B7": ("only the first eighth of the ranks is searched", dict(gate_chunk=8), ("prob", "score")),
+    "B9": ("tau = 1/(2D), the commented line", dict(tau="dist"), ("prob", "score")),
+    "B10": ("lambda 0.99 with prefactor", dict(lambda_=0.99, likelihood="density"), ("prob", "score")),
+    "B11": ("two border cells neither fit nor score (B11-B14)", dict(border="replicate"), ("prob", "score")),
+    "B16": ("best epoch on 10 % of the patches", dict(mlp_select="best"), ("prob", "score")),
+    "B17": (
+        "sparse projection, start not kept",
+        dict(coreset_proj="sparse", coreset_start="dropped"),
+        ("prob", "score"),
+    ),
+    "B21": ("ground truth eroded by floor", dict(mask_resize="floor"), ("prob", "score")),
+    "B22": ("half the smoothing, as PatchCore has it", dict(), ("prob", "score")),
+    "B23 raw": ("image score: maximum before smoothing", dict(image_score="raw_max"), ("prob", "score")),
+    "B23 top1": ("image score: mean of the top 1 %", dict(image_score="top1"), ("prob", "score")),
+    "B23 reweight": ("image score: PatchCore's reweighting", dict(image_score="reweight"), ("prob", "score")),
+}
+"""The audit's switches one at a time: meaning, overrides, on top of which combining rule.  B22 halves sigma."""
+
+
+def kinds(categories: list[str]) -> dict[str, list[str]]:
+    """The sub-averages of a table: kind -> its categories, then `average` -> all; kinds without any are left out.
+
+    VisA's three kinds (Table S6) for VisA's categories, none for BTAD's numbers, else object and texture.
+    """
+    if all(any(name in group for group in GROUPS["visa"].values()) for name in categories):
+        found = {kind: [name for name in group if name in categories] for kind, group in GROUPS["visa"].items()}
+    elif all(name.isdigit() for name in categories):
+        found = {}
+    else:
+        found = {
+            "object": [name for name in categories if name not in TEXTURES],
+            "texture": [name for name in categories if name in TEXTURES],
+        }
+    return {kind: group for kind, group in found.items() if group} | {"average": list(categories)}

@@ -1,0 +1,390 @@
+"""The paper's tables with our numbers in their cells: tidy CSV, Markdown, LaTeX.
+
+A table is a list of cells (method, category, metric), each with the number as printed, ours, and their difference where
+the data are the paper's.  Where another data set stands in, the shape stays, the first line says so, and no
+difference is shown.  Best and second best are marked by rule: equal printed digits are equal.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pnilib.config import PNIConfig
+from pnilib.published import load_published
+from pnilib.reproduction.results import Results
+from pnilib.reproduction.settings import DETECTOR, ENSEMBLE, ENSEMBLES, RATIO, REFINED, RELEASED, SWITCHES, kinds
+
+__all__ = ["TABLES", "Table", "TableSpec", "make_table"]
+
+NAMES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO", "p_f1_max": "P-F1-max"}
+
+_LETTERS = {name: name for name in (*DETECTOR, *(name for name in REFINED if len(name) == 1), "PNI", ENSEMBLE)}
+_OURS = {"PNI": "PNI", ENSEMBLE: ENSEMBLE}
+_DETECTION, _LOCALISATION, _REGIONS, _PIXELS = "i_auroc", "p_auroc", "aupro_30", "p_f1_max"
+_BOTH = (_DETECTION, _LOCALISATION)
+_THREE = (*_BOTH, _REGIONS)
+_EACH = dict(every=True, across=True)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of the paper.  methods: as printed -> our setting; printed methods beyond them are shown as published.
+    role: whose categories.  every: each category, not only the averages.  across: methods as columns."""
+
+    number: str
+    title: str
+    metrics: tuple[str, ...] = _THREE
+    methods: tuple[tuple[str, str], ...] = ()
+    role: str = "mvtec"
+    every: bool = False
+    across: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.number.lower().replace(" ", "-")
+
+    @property
+    def settings(self) -> list[str]:
+        return [setting for _, setting in self.methods]
+
+
+def _spec(number: str, title: str, methods: dict[str, str], **more: object) -> TableSpec:
+    return TableSpec(number, title, methods=tuple(methods.items()), **more)  # type: ignore[arg-type]
+
+
+_LOSSES = {
+    "Trained by l_CE": "cross-entropy (ensemble)",
+    "Trained by l_focal": "focal (ensemble)",
+    ENSEMBLE: ENSEMBLE,
+}
+_MAIN = {name: name for name in ("A", "B", "E", "PNI")}
+TABLES: dict[str, TableSpec] = {
+    spec.id: spec
+    for spec in (
+        _spec(
+            "Table 1", "detection and localization, category by category", {"PNI": "PNI"},
+            metrics=_BOTH, **_EACH,
+        ),
+        _spec("Table 2", "summary against other methods", _OURS),
+        _spec(
+            "Table 3", "neighborhood (B), position (E) and refinement (PNI), one after the other", _MAIN,
+            metrics=(_DETECTION, _LOCALISATION, _PIXELS),
+        ),
+        _spec("Table 4", "losses of the refinement network, ensembles", _LOSSES),
+        _spec("Table 5", "localization on BTAD", {"PNI": "PNI"}, metrics=(_LOCALISATION,), role="btad", **_EACH),
+        _spec("Table 6", "detection and localization on VisA", {"PNI": "PNI"}, metrics=_BOTH, role="visa"),
+        TableSpec("Table S1", "which model of each method is compared"),
+        _spec("Table S2", "summary against other methods, all of them", _OURS),
+        _spec("Table S3", "I-AUROC, category by category", _OURS, metrics=(_DETECTION,), **_EACH),
+        _spec("Table S4", "P-AUROC, category by category", _OURS, metrics=(_LOCALISATION,), **_EACH),
+        _spec("Table S5", "AUPRO, category by category", _OURS, metrics=(_REGIONS,), **_EACH),
+        _spec("Table S6", "VisA, category by category", {"PNI": "PNI"}, metrics=_BOTH, role="visa", **_EACH),
+        TableSpec("Table S7", "what the settings are made of"),
+        _spec("Table S8", "ablation, summary", _LETTERS),
+        _spec("Table S9", "ablation, I-AUROC, category by category", _LETTERS, metrics=(_DETECTION,), **_EACH),
+        _spec("Table S10", "ablation, P-AUROC, category by category", _LETTERS, metrics=(_LOCALISATION,), **_EACH),
+        _spec("Table S11", "ablation, AUPRO, category by category", _LETTERS, metrics=(_REGIONS,), **_EACH),
+        _spec(
+            "Table X1", "ours: the released code beside the paper's settings", _MAIN | {RELEASED: RELEASED},
+            metrics=(*_THREE, _PIXELS),
+        ),
+        TableSpec("Table X2", "ours: what each difference of the released code is worth", (*_THREE, _PIXELS)),
+    )
+}  # fmt: skip
+"""id -> specification; S1 has text alone, S7 is made of the configurations themselves; X1 and X2 are ours."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A filled table.  cells: one row a cell: method, category, metric, dataset, paper, printed, ours, sd,
+    seeds, low, high, difference, note.  notes: lines to read first.  partial: whether runs are missing."""
+
+    spec: TableSpec
+    cells: pd.DataFrame
+    notes: list[str]
+    partial: bool
+
+    def markdown(self) -> str:
+        lines = [f"# {self.spec.number}: {self.spec.title}", "", *(f"{note}  " for note in self.notes), ""]
+        for title, frame in self.parts():
+            lines += [f"## {title}", "", _markdown(frame), ""]
+        return "\n".join(lines)
+
+    def latex(self) -> str:
+        """Each part as a `tabular` within a `table`; needs booktabs."""
+        parts = [f"% {self.spec.number}: {self.spec.title}", *(f"% {note}" for note in self.notes)]
+        parts += [_latex(f"{self.spec.number}, {title}", frame) for title, frame in self.parts()]
+        return "\n".join(parts) + "\n"
+
+    def parts(self) -> list[tuple[str, pd.DataFrame]]:
+        """Wide tables of finished text: marks are `**best**` and `_second_`."""
+        if self.spec.number in ("Table S1", "Table S7"):
+            return [
+                (title, self._texts(column))
+                for title, column in (("As printed", "paper"), ("From the configurations here", "ours"))
+                if self.cells[column].notna().any()
+            ]
+        own = self.cells[self.cells["ours"].notna()]
+        parts = []
+        if self.spec.number == "Table X2":
+            for rule in ("prob", "score"):
+                some = own[own["category"] == rule]
+                if len(some):
+                    shown = some.assign(text=[f"{_signed(r['ours'])} ({_range(r)})" for r in some.to_dict("records")])
+                    parts.append((f"Change under combine={rule}, points (95 % interval)", self._wide(shown, "text")))
+            return parts
+        if len(own):
+            shown = own.assign(text=[_value(r) for r in own.to_dict("records")])
+            parts.append(("Ours: mean ± sd over seeds, %", self._wide(_marked(shown, "ours"), "text")))
+            ranges = own.assign(text=[_range(r) for r in own.to_dict("records")])
+            parts.append(("Ours: 95 % interval over test images (bootstrap)", self._wide(ranges, "text")))
+        if own["difference"].notna().any():
+            change = own.assign(text=[_signed(value) for value in own["difference"]])
+            parts.append(("Ours minus the paper's, points", self._wide(change, "text")))
+        printed = self.cells[self.cells["printed"] != ""]
+        if len(printed):
+            text = _marked(printed.assign(text=printed["printed"]), "paper")
+            parts.append(("As published", self._wide(text, "text")))
+        return parts
+
+    def _wide(self, cells: pd.DataFrame, column: str) -> pd.DataFrame:
+        rows, columns = ("category", ["method", "metric"]) if self.spec.across else ("method", ["metric", "category"])
+        order = cells.drop_duplicates([rows])[rows]
+        heads = cells.drop_duplicates(columns)[columns]
+        wide = cells.pivot(index=rows, columns=columns, values=column)
+        wide = wide.reindex(index=order, columns=pd.MultiIndex.from_frame(heads)).fillna("–")
+        wide.columns = pd.Index([_head(self.spec, *pair) for pair in wide.columns])
+        return wide.rename_axis(index="" if self.spec.across else "method")
+
+    def _texts(self, column: str) -> pd.DataFrame:
+        cells = self.cells.drop_duplicates(["method", "metric"])
+        wide = cells.pivot(index="method", columns="metric", values=column).fillna("–")
+        return wide.reindex(index=list(dict.fromkeys(cells["method"])), columns=list(dict.fromkeys(cells["metric"])))
+
+
+def make_table(spec: TableSpec, results: Results) -> Table:
+    """Fill a table.  Cells whose runs are missing stay empty, and the table says that it is partial."""
+    if spec.number == "Table X2":
+        return _switch_table(spec, results)
+    published = load_published(None if spec.number == "Table X1" else spec.number)
+    if spec.number == "Table X1":
+        published = published[:0]
+    if spec.number == "Table S1":
+        return Table(spec, _text_cells(published, {}), ["Text of the paper; nothing of it is computed."], False)
+    request = results.plan.request
+    if spec.number == "Table S7":
+        return Table(spec, _text_cells(published, _composition(request.base)), [], False)
+    alike = not request.stands_in(spec.role)
+    sources = request.sources[spec.role]
+    if not sources:
+        printed = published[published["metric"].isin(spec.metrics)].rename(columns={"value": "paper"})
+        empty = dict.fromkeys(("ours", "sd", "seeds", "low", "high", "difference"), np.nan)
+        note = f"No data: published numbers only.  Give them with --data {spec.role}=FOLDER."
+        return Table(spec, printed.assign(**empty).reset_index(drop=True), [note], False)
+    by_name = {source.category: source for source in sources}
+    groups = kinds(list(by_name))
+    names = [*(by_name if spec.every else ()), *groups]
+    rows: list[dict[str, object]] = []
+    lacking = 0
+    for method, setting in spec.methods:
+        for category in names:
+            members = [by_name[name] for name in groups.get(category, [category])]
+            for metric in spec.metrics:
+                cell = results.cell(members, setting, metric)
+                lacking += cell is None
+                rows.append(
+                    dict(method=method, category=category, metric=metric)
+                    | (dict(ours=cell.mean, sd=cell.sd, seeds=cell.n, low=cell.low, high=cell.high) if cell else {})
+                )
+    own = pd.DataFrame(rows, columns=["method", "category", "metric", "ours", "sd", "seeds", "low", "high"])
+    printed = published[published["metric"].isin(spec.metrics)].rename(columns={"value": "paper"})
+    keys = ["method", "category", "metric"]
+    printed = printed[[*keys, "paper", "printed", "note", "dataset"]]
+    if alike:
+        cells = printed.merge(own, on=keys, how="outer", sort=False)
+    else:  # a demo category may bear the name of one of MVTec AD's
+        cells = pd.concat([printed, own.assign(dataset=sources[0].dataset)], ignore_index=True)
+    cells = _ordered(cells, printed, own, keys)
+    cells["printed"], cells["note"] = cells["printed"].fillna(""), cells["note"].fillna("")
+    cells["difference"] = cells["ours"] - cells["paper"] if alike else np.nan
+    if alike and {name for name in by_name} != set(printed["category"]) - set(groups) and spec.every:
+        lacking += 1
+    return Table(spec, cells, _notes(spec, results, alike, lacking), lacking > 0)
+
+
+def _switch_table(spec: TableSpec, results: Results) -> Table:
+    """Each switch against the unswitched setting E, under either combining rule, on the same images and seed."""
+    sources = results.plan.request.sources["mvtec"]
+    rows: list[dict[str, object]] = []
+    lacking = 0
+    for name, (meaning, _, rules) in SWITCHES.items():
+        for rule in ("prob", "score"):
+            for metric in spec.metrics:
+                row: dict[str, object] = dict(method=f"{name}: {meaning}", category=rule, metric=metric)
+                cell = results.difference(sources, f"{name}/{rule}", f"paper/{rule}", metric) if rule in rules else None
+                lacking += cell is None and rule in rules
+                values = dict(ours=cell.mean, sd=cell.sd, seeds=cell.n, low=cell.low, high=cell.high) if cell else {}
+                rows.append(row | values)
+    columns = ["method", "category", "metric", "ours", "sd", "seeds", "low", "high"]
+    cells = pd.DataFrame(rows, columns=columns).assign(paper=np.nan, printed="", note="", difference=np.nan)
+    notes = [] if not sources else [_data_note(results, "mvtec", len(sources))]
+    notes.append(
+        "Setting E with one switch thrown, minus setting E; prob: eq. (6), score: the mean of two scores; points."
+    )
+    if lacking:
+        notes.append(f"**PARTIAL: {lacking} of its numbers are missing: run `pni reproduce` without names.**")
+    return Table(spec, cells.assign(dataset=sources[0].dataset if sources else ""), notes, lacking > 0)
+
+
+def _ordered(cells: pd.DataFrame, printed: pd.DataFrame, own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Methods, categories and metrics in the order in which paper and we name them."""
+    rank = {key: {name: i for i, name in enumerate(dict.fromkeys([*own[key], *printed[key]]))} for key in keys}
+    rank["method"] = {name: i for i, name in enumerate(dict.fromkeys([*printed["method"], *own["method"]]))}
+    order = pd.DataFrame({key: cells[key].map(rank[key]) for key in ("method", "metric", "category")})
+    return cells.loc[order.sort_values(["method", "metric", "category"], kind="stable").index].reset_index(drop=True)
+
+
+def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int) -> list[str]:
+    request = results.plan.request
+    base = request.base
+    notes = [] if alike else [_data_note(results, spec.role, len(request.sources[spec.role]))]
+    first = next(iter(request.members))
+    what = f"Backbone {first}, {base.image_crop} px, profile {request.profile}, combine={base.combine}"
+    if any(setting in (*REFINED, *ENSEMBLES) for setting in spec.settings):
+        what += f", refinement {base.refine_iterations:,} iterations (the paper: 55,000)"
+    if any(setting in ENSEMBLES for setting in spec.settings):
+        what += f"; ensemble of {', '.join(request.members)}"
+    notes.append(what + ".")
+    if alike and base.weights == "random":
+        notes.append("**The backbone's weights are random: a dry run, not a result.**")
+    if lacking:
+        names = sorted({unit.describe() for unit in results.missing})
+        shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+        reason = f" ({shown})" if names else " (categories of the paper's table are missing from the data)"
+        notes.append(f"**PARTIAL: {lacking} of its numbers are missing{reason}.**")
+    return notes
+
+
+def _data_note(results: Results, role: str, n: int) -> str:
+    data = results.plan.request.sources[role][0].dataset
+    paper = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA"}[role]
+    if data == role:
+        return f"Data: {paper}, {n} {'category' if n == 1 else 'categories'}."
+    return (
+        f"**Data: {data} ({n} {'category' if n == 1 else 'categories'}), not {paper}: our numbers keep the table's "
+        "shape and cannot be compared with the paper's; no difference is shown.**"
+    )
+
+
+def _composition(base: PNIConfig) -> dict[str, dict[str, str]]:
+    """Table S7 out of the configurations: setting -> column -> text, marks as the paper's."""
+    tick = {True: "✓", False: "-"}
+    rows: dict[str, dict[str, str]] = {}
+    for name in _LETTERS:
+        refined = name not in DETECTOR
+        change = REFINED[ENSEMBLES.get(name, name)] if refined else DETECTOR[name][1]
+        config = base.replace(**({"setting": "E"} | change))
+        drawn = config.defects.split(",") if refined else []
+        ratio = 0.01 * RATIO.get(name, 1.0)
+        rows[name] = {
+            "neighborhood": tick[config.setting in ("B", "E")],
+            "position": tick[config.setting in ("position", "E")],
+            "refinement": tick[refined],
+            "subsampling_ratio": f"{ratio:g}",
+            **{column: tick[generator in drawn] for column, generator in _GENERATORS.items()},
+            "loss_grad": tick[refined and config.refine_grad == "on"],
+            "ensemble": tick[name in ENSEMBLES],
+        }
+    return rows
+
+
+_GENERATORS = {"cutpaste": "cutpaste", "cutpaste_scar": "scar", "draem": "draem", "manual": "manual"}
+
+
+def _text_cells(published: pd.DataFrame, own: dict[str, dict[str, str]]) -> pd.DataFrame:
+    cells = published[["method", "category", "metric", "printed", "note"]].rename(columns={"printed": "paper"})
+    cells["ours"] = [own.get(m, {}).get(c) for m, c in zip(cells["method"], cells["metric"], strict=True)]
+    return cells.reset_index(drop=True)
+
+
+def _value(row: dict[Any, Any]) -> str:
+    spread = f" ± {row['sd']:.2f}" if np.isfinite(row["sd"]) else ""
+    return "undefined" if not np.isfinite(row["ours"]) else f"{row['ours']:.2f}{spread}"
+
+
+def _range(row: dict[Any, Any]) -> str:
+    return f"{row['low']:.2f} – {row['high']:.2f}" if np.isfinite(row["low"]) else "–"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if np.isfinite(value) else "–"
+
+
+def _marked(cells: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Texts with the best of each (category, metric) among the methods in bold, the second best underlined.
+
+    Compared as shown, to two decimals; ties share a rank; a single method is not marked.
+    """
+    rounded = pd.to_numeric(cells[column], errors="coerce").round(2).to_numpy()
+    text = cells["text"].tolist()
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, key in enumerate(zip(cells["category"], cells["metric"], strict=True)):
+        if np.isfinite(rounded[i]):
+            groups.setdefault(key, []).append(i)
+    for group in groups.values():
+        ranks = sorted({rounded[i] for i in group}, reverse=True)
+        for i in group if len(group) > 1 else ():
+            if rounded[i] == ranks[0]:
+                text[i] = f"**{text[i]}**"
+            elif rounded[i] == ranks[1]:
+                text[i] = f"_{text[i]}_"
+    return cells.assign(text=text)
+
+
+def _head(spec: TableSpec, first: str, second: str) -> str:
+    if spec.across:  # (method, metric)
+        return first if len(spec.metrics) == 1 else f"{first} {NAMES[second]}"
+    return f"{NAMES[first]} {second.replace('_', ' ')}"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    lines = [f"| {frame.index.name or ''} | " + " | ".join(map(str, frame.columns)) + " |"]
+    lines.append("|---|" + "---|" * len(frame.columns))
+    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
+        lines.append(f"| {str(name).replace('_', ' ')} | " + " | ".join(str(text) for text in row) + " |")
+    return "\n".join(lines)
+
+
+_ESCAPES: tuple[tuple[str, str], ...] = (
+    ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$"), ("–", "--"),
+    ("✓", r"\checkmark "),
+)  # fmt: skip
+
+
+def _latex(caption: str, frame: pd.DataFrame) -> str:
+    def plain(text: str) -> str:
+        for old, new in _ESCAPES:
+            text = text.replace(old, new)
+        return text
+
+    def cell(text: str) -> str:
+        if text.startswith("**"):
+            return rf"\textbf{{{plain(text.strip('*'))}}}"
+        if text.startswith("_") and text.endswith("_"):
+            return rf"\underline{{{plain(text.strip('_'))}}}"
+        return plain(text)
+
+    rows = [
+        " & ".join([plain(str(frame.index.name or "")), *(plain(str(name)) for name in frame.columns)])
+        + r" \\ \midrule"
+    ]
+    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
+        rows.append(" & ".join([plain(str(name).replace("_", " ")), *(cell(str(text)) for text in row)]) + r" \\")
+    body = "\n".join(rows)
+    return (
+        f"\\begin{{table}}\n\\caption{{{plain(caption)}}}\n"
+        f"\\begin{{tabular}}{{l{'r' * len(frame.columns)}}}\n\\toprule\n"
+        f"{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
+    )
