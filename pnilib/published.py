@@ -12,6 +12,7 @@ Sources: results/published/README.md.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,18 @@ import pandas as pd
 
 from pnilib.errors import PNIError
 
-__all__ = ["COLUMNS", "FOLDER", "GROUPS", "NOTES", "TABLES", "averages", "load_published", "note_kinds", "repeats"]
+__all__ = [
+    "COLUMNS",
+    "FOLDER",
+    "GROUPS",
+    "NOTES",
+    "TABLES",
+    "averages",
+    "best_two",
+    "load_published",
+    "note_kinds",
+    "repeats",
+]
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
 """The repository's folder; an installed package has none."""
@@ -38,7 +50,7 @@ NOTES = {
     "rounding": "another table prints it with more digits, exactly half way",
     "unchecked": "an average with a row that is not printed",
     "lost": "restored, or in doubt: the conversion of the paper to text lost something here",
-    "bold": "marked as the best of its row, but is not",
+    "mark": "bold or underscored as the best or second best, but is not",
     "spelling": "the method's name is spelled otherwise here",
 }
 """Every note is one or more "kind: sentence."; the kinds, each checked by tests/test_published.py."""
@@ -140,6 +152,12 @@ def repeats(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = pairs.rename(columns=names).assign(difference=difference, same=difference.abs() <= allowed + 1e-9)
     kept = [*keys, "table", "printed", "other_table", "other_printed", "difference", "note", "other_note", "same"]
     return pairs[kept].reset_index(drop=True)
+
+
+def best_two(values: Sequence[float]) -> list[int]:
+    """1 for each of the largest values, 2 for each of the next smaller, else 0; NaN is 0, equal values share a rank."""
+    order = sorted({value for value in values if not math.isnan(value)}, reverse=True)[:2]
+    return [order.index(value) + 1 if value in order else 0 for value in values]
 
 
 def _rows(name: str, groups: dict[str, tuple[str, ...]], present: set[str]) -> tuple[list[str], list[int]]:

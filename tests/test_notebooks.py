@@ -27,7 +27,7 @@ def test_all_are_there() -> None:
     names = [path.stem for path in NOTEBOOKS]
     assert names == [
         "00_tour", "01_features", "02_coresets", "03_neighborhood", "04_position", "05_anomaly_map",
-        "06_defect_synthesis", "07_refinement",
+        "06_defect_synthesis", "07_refinement", "08_published",
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pnilib.errors import PNIError
-from pnilib.published import FOLDER, GROUPS, NOTES, TABLES, averages, load_published, note_kinds, repeats
+from pnilib.published import FOLDER, GROUPS, NOTES, TABLES, averages, best_two, load_published, note_kinds, repeats
 
 KEYS = ["method", "dataset", "category", "metric"]
 SETTINGS = [*"ABCDEFGHIJKL", "PNI", "PNI (ensemble)"]
@@ -193,6 +193,11 @@ def test_averages_by_hand() -> None:
     assert cut["verdict"].to_dict() == {"object": "truncated", "texture": "agrees", "average": "agrees"}
 
 
+def test_best_two_by_hand() -> None:
+    assert best_two([99.1, 99.6, 99.6, 98.0]) == [2, 1, 1, 0]
+    assert best_two([float("nan"), 5.0]) == [0, 1] and best_two([]) == []
+
+
 def test_every_printed_average_agrees_or_has_a_note(checked: pd.DataFrame) -> None:
     assert len(checked) == 496
     assert checked["verdict"].value_counts().to_dict() == {
@@ -237,9 +242,15 @@ def test_every_note_explains_something(cells: pd.DataFrame, checked: pd.DataFram
     for table, method, _, category, metric in cells_of(noted, "note", {"rounding"}):
         short, long = (float(as_printed(cells, one, method, metric)[category]) for one in (table, "Table S5"))
         assert abs(abs(short - long) - 0.05) < 1e-9
-    for table, method, _, category, metric in cells_of(noted, "note", {"bold"}):
-        row = cells[(cells[["table", "category", "metric"]] == [table, category, metric]).all(axis=1)]
-        assert row.set_index("method")["value"].idxmax() != method
+    for table, method, _, category, metric in cells_of(noted, "note", {"mark"}):
+        row = cells[(cells[["table", "category", "metric"]] == [table, category, metric]).all(axis=1)].set_index(
+            "method"
+        )
+        place = dict(zip(row.index, best_two(row["value"].tolist()), strict=True))
+        claimed = 1 if "bold as the best" in row["note"][method] else 2
+        assert place[method] == 0 or place[method] == 2 > claimed
+        better = [name for name, one in place.items() if one == claimed and name in row["note"][method]]
+        assert len(better) == 1 and f"{better[0]} has {row['printed'][better[0]]}" in row["note"][method]
     assert {key[1] for key in cells_of(noted, "note", {"spelling"})} == {"Uninformed Students"}
     assert len(cells_of(noted, "note", {"lost"})) == 4
     assert set().union(*map(note_kinds, noted["note"])) == set(NOTES)
