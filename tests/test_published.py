@@ -1,5 +1,6 @@
 """Every printed average is recomputed from its rows; each misprint carries a note, and each note explains something."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -167,6 +168,30 @@ def test_spot_value(cells: pd.DataFrame, line: str) -> None:
     if not metric:  # text: its metric and the text stand together
         metric, _, printed = printed.partition(" ")
     assert as_printed(cells, table, method, metric)[category] == printed
+
+
+PAPERS = Path(__file__).parents[2] / "shared" / "paper"
+DAMAGED = {("Table S9", "bottle"), ("NSA Table 8", "texture"), ("Table 5", "01"), ("Table 5", "02"), ("Table 5", "03"),
+           ("Table 5", "average")}  # fmt: skip
+ROWS_OF = {"Table S6": "metric"} | dict.fromkeys(("Table 2", "Table 3", "Table 4", "Table S2", "Table S8"), "method")
+ROWS_OF |= dict.fromkeys(("Table S7", "SegAD Table 2", "SegAD Table 3"), "method")
+
+
+def test_every_row_of_numbers_stands_in_the_papers_text(cells: pd.DataFrame) -> None:
+    """By another way than the transcription: the row's cells, joined, must be found in the text, in this order."""
+    if not PAPERS.is_dir():
+        pytest.skip("the papers' text is not here")
+    text = " ".join(path.read_text(encoding="utf-8") for path in sorted(PAPERS.glob("*.txt")))
+    text = " ".join(re.sub(r"</?[bui]>|\*", "", text).replace(",", " ").split())
+    printed = cells[~cells["metric"].str.endswith("_error")]
+    n_rows = 0
+    for table, part in printed[printed["table"].map(NUMBERS) > 0].groupby("table", sort=False):
+        part = part[part["value"].notna() | (part["table"] != "Table 3")]  # its marks are 1 in the text
+        for name, row in part.groupby(ROWS_OF.get(str(table), "category"), sort=False):
+            if table != "Table 6" and (table, name) not in DAMAGED:
+                n_rows += 1
+                assert " ".join(row["printed"]) in text, (table, name)
+    assert n_rows == 23 + 4 + 3 + 24 + 2 + 14 + 14 + 7 + 7 + 17 + 18 * 9 - 2
 
 
 def test_at_least_three_spot_values_a_table() -> None:
