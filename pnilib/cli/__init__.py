@@ -12,7 +12,7 @@ from collections.abc import Callable
 import typer
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, model, refinement, reproduce
+from pnilib.cli import data, demo, model, refinement, reproduce
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -30,7 +30,9 @@ then  pni score runs/mine/NORMAL_IMAGES NEW_IMAGES --out scored
 
 A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset mtd --root data/mtd ...;
 pni evaluate runs/mtd;
-pni refine runs/mtd;  pni evaluate runs/mtd --refined""",
+pni refine runs/mtd;  pni evaluate runs/mtd --refined
+
+Every table and figure of the paper:  pni reproduce  (on the demo data; --data mvtec=FOLDER for the real ones)""",
 )
 
 
@@ -49,8 +51,8 @@ def _root(
 
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    reproduce.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
-    model.ablation, reproduce.reproduce,
+    demo.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
+    model.ablation, reproduce.reproduce, reproduce.runs, demo.notebooks,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

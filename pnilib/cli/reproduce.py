@@ -1,152 +1,244 @@
-"""`pni reproduce` runs the notebooks; `pni demo` does the whole main job."""
+"""`pni reproduce`: every table and figure of the paper; `pni runs`: what is kept for it."""
 
 import json
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import psutil
 import typer
 
-from pnilib.artefacts import atomic_write, os_errors
-from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
-from pnilib.data import load_dataset
-from pnilib.demo import CATEGORIES, make_demo
+from pnilib.artefacts import exclusive
+from pnilib.cli.demo import Notebooks, Timeout, chosen_notebooks
+from pnilib.cli.options import AsJson, Categories, Device, Options, Out, Progress, Set, device_name, emit, parse_options
+from pnilib.config import PNIConfig
+from pnilib.data import DATASETS
+from pnilib.demo import make_demo
 from pnilib.errors import PNIError
-from pnilib.evaluation import evaluate as evaluate_prediction
-from pnilib.report import write_evaluation, write_page
-from pnilib.runs import fit_or_load, manifest
 
-__all__ = ["demo", "reproduce"]
+__all__ = ["reproduce", "runs"]
 
-Notebooks = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one notebook may take.")]
-
-
-def _chosen(folder: Path, names: list[str] | None) -> list[Path]:
-    found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
-    if not found:
-        raise PNIError(f"{folder}: holds no notebooks: run from the repository, or say where they are with --notebooks")
-    chosen = []
-    for name in names or []:
-        fits = [path for stem, path in found.items() if stem == name or stem.startswith(f"{name}_")]
-        if not fits:
-            raise PNIError(f"{name}: no such notebook: choose from {', '.join(found)}")
-        chosen += fits
-    return chosen or list(found.values())
-
-
-SHOWN_RULES = {
-    "A": dict(setting="A"),
-    "E, prob": dict(setting="E", combine="prob"),
-    "E, product": dict(setting="E", combine="product"),
-    "E, score": dict(setting="E", combine="score"),
-}
-"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), our product, the release's mean of scores;
-the pictures show the first and the last."""
-
-
-def rules_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """One line a category and a mean, percent: I-AUROC and AUPRO under each of SHOWN_RULES."""
-    frame = pd.DataFrame(rows)
-    wide = frame.pivot(index="category", columns="rule", values=["i_auroc", "aupro_30"]).mul(100)
-    wide = wide.reindex(index=list(dict.fromkeys(frame["category"])))
-    wide.loc["mean"] = wide.mean()
-    columns = [(metric, rule) for metric in ("i_auroc", "aupro_30") for rule in SHOWN_RULES]
-    shown = wide[columns].map(lambda value: f"{value:.2f}")
-    names = {"i_auroc": "I-AUROC", "aupro_30": "AUPRO"}
-    shown.columns = pd.Index([f"{names[metric]} {rule}" for metric, rule in columns])
-    return shown.rename_axis("category").reset_index()
-
-
-def _places(data: Path, out: Path) -> dict[str, str]:
-    """The notebooks' folders: data, models shared between notebooks, pictures."""
-    pictures = out / "pictures"
-    with os_errors(pictures):
-        pictures.mkdir(parents=True, exist_ok=True)
-    return {
-        "data_dir": str(data.resolve()),
-        "model_dir": str((out / "models").resolve()),
-        "out_dir": str(pictures.resolve()),
-    }
+Store = Annotated[Path, typer.Option("--store", help="Folder that keeps finished runs; shared by all workers.")]
+RESULT_NOTEBOOKS = ["09", "10", "11"]
 
 
 def reproduce(
-    names: Annotated[list[str] | None, typer.Argument(help="Notebooks, as 02 or 02_coresets. Default: all.")] = None,
-    out: Out = Path("results/notebooks"),
-    parameter: Annotated[
+    names: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-P", help="NAME=VALUE of the parameters cell; unknown names are refused."),
+        typer.Argument(help="Tables and figures, as table-3 figure-5. Default: all, and the notebooks."),
     ] = None,
-    notebooks: Notebooks = Path("notebooks"),
-    timeout: Timeout = 900.0,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the notebooks.")] = False,
-    progress: Progress = True,
-) -> None:
-    """Run the notebooks headlessly: executed copies, pages and figures under OUT.
-
-    Every one runs even when another fails; the summary names notebook and cell, and the status is 1.
-    """
-    from pnilib.runner import parse_parameters, run_all, summary_text  # seconds to import: not for `pni --help`
-
-    paths = _chosen(notebooks, names)
-    if list_:
-        typer.echo("\n".join(path.stem for path in paths))
-        return
-    shared = _places(Path("data/demo"), out)
-    results = run_all(paths, out, shared | parse_parameters(parameter or []), timeout, progress)
-    typer.echo(summary_text(results))
-    raise typer.Exit(0 if all(result.ok for result in results) else 1)
-
-
-def demo(
-    out: Out = Path("results/demo"),
-    data: Annotated[Path, typer.Option("--data", help="Folder of the demo data.")] = Path("data/demo"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="LAYOUT=FOLDER; repeat for mvtec, btad and visa. Another data set stands in for them. "
+            "Default: demo=data/demo, made where it is missing.",
+        ),
+    ] = None,
     category: Categories = None,
-    profile: Profile = "demo",
+    option: Options = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="Named configuration. Default: demo for the demo data, else paper."),
+    ] = None,
     set_: Set = None,
-    seed: Seed = None,
+    seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of the detectors and of PNI.")] = 3,
+    network_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds of the other networks and the ensembles. Default: 1 with embedded backbones, else all."
+        ),
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option("--settings", help="Only these, as A,B,E,PNI,released; tables are then partial.")
+    ] = None,
+    switches: Annotated[
+        bool | None,
+        typer.Option(
+            "--switches/--no-switches", help="The release's differences one by one. Default: when all is made."
+        ),
+    ] = None,
+    out: Out = Path("results/paper"),
+    store: Store = Path("runs/reproduce"),
+    workers: Annotated[
+        int | None, typer.Option(help="Processes side by side. Default: one a GPU, or one a core, at most 4.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, as tcp://host:8786, instead.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of a process; results depend on it in the last digits.")] = 1,
     device: Device = "auto",
+    keep_work: Annotated[
+        bool, typer.Option("--keep-work", help="Keep features and pools of finished categories.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list what there is, and what is finished.")] = False,
     notebooks: Notebooks = Path("notebooks"),
-    timeout: Timeout = 900.0,
+    timeout: Timeout = 3600.0,
     progress: Progress = True,
 ) -> None:
-    """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results."""
-    from pnilib.runner import run_all, summary_text  # seconds to import: not for `pni --help`
+    """Every table and figure of the paper, beside the paper's numbers: computed where not yet done, then drawn.
+
+    On the demo data by default; with MVTec AD, BTAD and VisA at hand, the paper itself:
+    `pni reproduce --data mvtec=data/mvtec --data btad=data/btad --data visa=data/visa`.
+    Killed, the same command resumes; `pni estimate --grid` says beforehand how long it takes; status 1 when
+    something failed or is partial.
+    """
+    from pnilib.reproduction.outputs import chosen_items, needed_settings, write_outputs
+    from pnilib.reproduction.plan import Request, build_plan
+    from pnilib.reproduction.results import Results
+    from pnilib.reproduction.schedule import default_workers, execute, finished
+    from pnilib.runner import run_all, summary_text
 
     began = time.perf_counter()
-    first, *_, last = SHOWN_RULES
-    settings, place = build_config(profile, set_, seed).replace(**SHOWN_RULES[last]), device_name(device)
-    make_demo(data, progress=progress)
-    rows: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {}
-    for name in category or list(CATEGORIES):
-        dataset = load_dataset("demo", data, name)
-        source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
-        typer.echo(f"{name}: fitting on {len(dataset.train)} normal images, scoring {len(dataset.test)}", err=True)
-        model = fit_or_load(dataset.train, settings, out / name, device=place, progress=progress, source=source)
-        variants = {name: settings.replace(**choice) for name, choice in SHOWN_RULES.items()}
-        predictions = model.predict_variants(dataset.test, variants, progress=progress)
-        for rule, prediction in predictions.items():
-            result = evaluate_prediction(prediction, dataset.test)
-            rows.append({"category": name, "rule": rule} | result.metrics)
-        beside = {first: predictions[first]}
-        write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, beside)
-        facts = manifest(settings, dataset.train, place)
-    table = rules_table(rows)
-    with atomic_write(out / "metrics.csv") as handle:
-        pd.DataFrame(rows).to_csv(handle, index=False, lineterminator="\n")
-    typer.echo(table.to_string(index=False))
-    parameters = {"profile": profile} | _places(data, out / "notebooks")
-    results = run_all(_chosen(notebooks, None), out / "notebooks", parameters, timeout, progress)
-    typer.echo(summary_text(results))
-    facts = {key: facts[key] for key in ("config", "device", "versions")}
-    facts |= {
-        "seconds": round(time.perf_counter() - began, 1),
-        "notebooks": json.loads(json.dumps([vars(r) for r in results])),
-    }
-    page = write_page(out, "PNI on the demo data", table, list(dict.fromkeys(row["category"] for row in rows)), facts)
-    memory = psutil.Process().memory_info().rss / 2**20
-    typer.echo(f"page: {page} ({facts['seconds']:.0f} s, {memory:.0f} MB at the end)")
-    raise typer.Exit(0 if all(result.ok for result in results) else 1)
+    items = chosen_items(names)
+    if seeds < 1 or threads < 1 or (workers is not None and workers < 1):
+        raise PNIError("--seeds, --threads and --workers: give 1 or more")
+    given = parse_data(data)
+    if "demo" in given and not list_:
+        make_demo(given["demo"], progress=progress)
+    chosen = profile or ("demo" if set(given) == {"demo"} else "paper")
+    PNIConfig.profile(chosen)
+    offline = chosen in ("demo", "smoke", "embedded")
+    n_networks = network_seeds if network_seeds is not None else (1 if offline else seeds)
+    if not 1 <= n_networks <= seeds:
+        raise PNIError(f"--network-seeds {n_networks}: give 1 to {seeds}, the number of --seeds")
+    request = Request(
+        chosen,
+        roles(given, category, parse_options(option)),
+        tuple(range(seeds)),
+        tuple(range(n_networks)),
+        PNIConfig.parse_overrides(set_ or []),
+    )
+    wanted = needed_settings(items) if names else None
+    if settings:
+        wanted = [name.strip() for name in settings.split(",")]
+    thrown = switches if switches is not None else (not names and not settings) or "table-x2" in (names or [])
+    plan = build_plan(request, wanted, thrown)
+    if list_:
+        typer.echo(listing(items, plan, store))
+        return
+    place = device_name(device)
+    todo = plan.needed(finished(plan, store))
+    typer.echo(
+        f"{len(plan.units)} units of work, {len(todo)} to do; profile {chosen}, refinement "
+        f"{request.base.refine_iterations:,} iterations, backbones {', '.join(request.members)}, "
+        f"seeds {list(request.seeds)}, other networks {list(request.network_seeds)}",
+        err=True,
+    )
+    failed = execute(
+        plan, store, device=place, threads=threads, workers=workers or default_workers(place), scheduler=scheduler,
+        progress=progress, keep_work=keep_work, say=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    written = write_outputs(items, Results.of(plan, store), out, progress=progress)
+    ran = True
+    if not names and not settings:
+        paths = chosen_notebooks(notebooks, RESULT_NOTEBOOKS)
+        parameters = {"results_dir": str(out.resolve()), "store_dir": str(store.resolve())}
+        results = run_all(paths, out / "notebooks", parameters, timeout, progress)
+        typer.echo(summary_text(results))
+        ran = all(result.ok for result in results)
+        written_pages(out, plan, store)
+    for unit, fault in failed.items():
+        typer.echo(f"failed: {unit.describe()}: {fault}", err=True)
+    for name in written.partial:
+        typer.echo(f"partial: {name}", err=True)
+    for name, fault in written.missing.items():
+        typer.echo(f"not made: {name}: {fault}", err=True)
+    for name in written.no_data:
+        typer.echo(f"left out: {name}: its data set was not given", err=True)
+    typer.echo(f"{len(written.files)} files -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")
+    raise typer.Exit(0 if ran and not (failed or written.partial or written.missing) else 1)
+
+
+def written_pages(out: Path, plan: Any, store: Path) -> None:
+    """The index again, now with links to the notebooks."""
+    from pnilib.reproduction.outputs import write_outputs
+    from pnilib.reproduction.results import Results
+
+    write_outputs([], Results.of(plan, store), out)
+
+
+def parse_data(pairs: Sequence[str] | None) -> dict[str, Path]:
+    """`["mvtec=data/mvtec"]` -> {"mvtec": Path}; at most one data set beside the paper's three."""
+    from pnilib.reproduction.plan import ROLES
+
+    found: dict[str, Path] = {}
+    for pair in pairs or ["demo=data/demo"]:
+        name, equals, folder = pair.partition("=")
+        if not equals or not folder:
+            raise PNIError(f"--data {pair}: is not LAYOUT=FOLDER: write for instance mvtec=data/mvtec")
+        if name not in DATASETS:
+            raise PNIError(f"--data {pair}: layout {name!r} is unknown: choose one of {', '.join(DATASETS)}")
+        if name in found:
+            raise PNIError(f"--data {pair}: {name} is given twice")
+        found[name] = Path(folder)
+    if len(others := [name for name in found if name not in ROLES]) > 1:
+        raise PNIError(f"--data: {' and '.join(others)} cannot both stand in for the paper's data: give one of them")
+    return found
+
+
+def roles(given: dict[str, Path], categories: Sequence[str] | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Role -> sources.  A data set that is not the paper's plays all roles that are left."""
+    from pnilib.reproduction.plan import ROLES, sources_of
+
+    own = {name: tuple(sources_of(name, folder, categories, **options)) for name, folder in given.items()}
+    stand_in = next((found for name, found in own.items() if name not in ROLES), ())
+    return {role: own.get(role, stand_in) for role in ROLES}
+
+
+def listing(items: Sequence[Any], plan: Any, store: Path) -> str:
+    """One line an item: name, title, and how many of the runs that it shows are finished."""
+    from pnilib.reproduction.schedule import finished
+
+    done = set(finished(plan, store))
+    lines = []
+    for item in items:
+        mine = [
+            unit
+            for unit in plan.units
+            if not unit.passing and set(item.settings) & set(unit.variants)
+            and unit.source in plan.request.sources[item.role]
+        ]  # fmt: skip
+        state = f"{sum(unit in done for unit in mine)} of {len(mine)} units done" if mine else "needs no runs"
+        lines.append(f"{item.id:<11} {item.number + ': ' + item.title:<86} {state}")
+    return "\n".join(lines)
+
+
+def runs(
+    store: Annotated[Path, typer.Argument(help="Folder of `pni reproduce --store`.")] = Path("runs/reproduce"),
+    clean: Annotated[
+        str | None,
+        typer.Option(
+            help="Delete work (features, pools), maps, models, failed, or all; what is needed again is made anew."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What finished and failed runs are kept, how large they are; --clean deletes some of it."""
+    from pnilib.reproduction.store import CLEANERS, clean_store, list_units
+
+    if clean is not None:
+        if clean not in CLEANERS:
+            raise PNIError(f"--clean {clean}: choose one of {', '.join(CLEANERS)}")
+        with exclusive(store):
+            freed = clean_store(store, clean)
+        typer.echo(f"{freed / 1e6:.1f} MB deleted below {store}")
+        return
+    table = list_units(store)
+    if as_json:
+        emit(json.loads(table.to_json(orient="records")))
+        return
+    if table.empty:
+        typer.echo(f"{store}: holds no runs: `pni reproduce` makes them")
+        return
+    shown = table.assign(MB=(table["bytes"] / 1e6).round(1)).drop(columns=["bytes", "folder"])
+    with pd.option_context("display.width", shutil.get_terminal_size().columns, "display.max_colwidth", 60):
+        typer.echo(shown.to_string(index=False))
+    work = sum(file.stat().st_size for file in store.glob("*/*/*/work/**/*") if file.is_file())
+    typer.echo(
+        f"{len(table)} units, {(table['status'] != 'done').sum()} not done, {table['bytes'].sum() / 1e6:.0f} MB, "
+        f"and {work / 1e6:.0f} MB of passing work; `pni runs --clean work|maps|models|failed|all` deletes"
+    )
