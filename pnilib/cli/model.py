@@ -65,17 +65,55 @@ def estimate(
     set_: Set = None,
     n_train: Annotated[int, typer.Option(help="Training images.")] = 209,
     n_test: Annotated[int, typer.Option(help="Images to score.")] = 100,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Instead: all of `pni reproduce` on MVTec AD, BTAD and VisA, by category.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="With --grid: seeds, as in `pni reproduce`.")] = 3,
+    network_seeds: Annotated[int | None, typer.Option(help="With --grid: as in `pni reproduce`.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Memory and time of a fit before it starts, stage by stage; status 2 with advice when memory will not suffice."""
-    plan = estimate_run(build_config(profile, set_, None), n_train, n_test, device_name(device))
+    """Memory and time of a fit before it starts, stage by stage; status 2 with advice when memory will not suffice.
+
+    With --grid: the whole reproduction, timed in pieces of some minutes on the CPU; no data are needed.
+    """
+    place = device_name(device)
+    if grid:
+        _estimate_grid(profile, set_, seeds, network_seeds, place, as_json)
+        return
+    plan = estimate_run(build_config(profile, set_, None), n_train, n_test, place)
     if as_json:
         total = {"seconds": plan.seconds, "memory": plan.memory, "disk": plan.disk}
         emit({"stages": [dataclasses.asdict(stage) for stage in plan.stages], "total": total})
     else:
         typer.echo(plan.format())
     plan.require_memory()
+
+
+def _estimate_grid(
+    profile: str, set_: list[str] | None, seeds: int, network_seeds: int | None, device: str, as_json: bool
+) -> None:
+    from pnilib.estimate import PAPER_COUNTS, estimate_work  # plans and networks: seconds to import
+    from pnilib.reproduction.cost import paper_sources, work_of
+    from pnilib.reproduction.plan import Request, build_plan
+
+    PNIConfig.profile(profile)
+    overrides = PNIConfig.parse_overrides(set_ or [])
+    n_networks = network_seeds if network_seeds is not None else seeds
+    if not 1 <= n_networks <= seeds:
+        raise PNIError(f"--network-seeds {n_networks}: give 1 to {seeds}, the number of --seeds")
+    request = Request(profile, paper_sources(), tuple(range(seeds)), tuple(range(n_networks)), overrides)
+    plan = build_plan(request)
+    counts = {s: PAPER_COUNTS[role][s.category] for role, found in request.sources.items() for s in found}
+    found = estimate_work(work_of(plan, counts), device=device)
+    if as_json:
+        emit(found.records())
+        return
+    typer.echo(found.format())
+    typer.echo(
+        f"{len(plan.units)} units of work one after another on {device}; memory: of one unit; disk: if nothing is "
+        "deleted (features and pools go when their category is done)"
+    )
 
 
 def fit(

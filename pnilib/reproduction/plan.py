@@ -63,6 +63,8 @@ class Source:
 
 @lru_cache(maxsize=256)
 def _fingerprint(source: Source) -> str:
+    if not source.root:  # data that are not at hand can be planned for, no more
+        return f"{source.dataset}/{source.category}"
     data = source.load()
     return hashlib.sha256(f"{data.train.fingerprint()} {data.test.fingerprint()}".encode()).hexdigest()
 

@@ -22,6 +22,7 @@ from pnilib.reproduction.schedule import default_workers, execute
 from pnilib.reproduction.tables import make_table
 
 __all__ = [
+    "data_text",
     "differences",
     "estimate",
     "figure_of",
@@ -32,6 +33,7 @@ __all__ = [
     "table_text",
 ]
 
+_PAPER_DATA = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA"}
 _NAMED = 6  # missing runs, before "and n more"
 
 
@@ -59,6 +61,37 @@ def open_results(
     plan = build_plan(request)
     execute(plan, store_dir, device=device, workers=default_workers(device), progress=True)
     return Results.of(plan, store_dir)
+
+
+def data_text(results: Results) -> str:
+    """Whose data the numbers are of, and how they were made: what a reader must know first."""
+    request = results.plan.request
+    lines = []
+    for data in dict.fromkeys(found[0].dataset for role in ROLES if (found := request.sources[role])):
+        roles = [role for role in ROLES if (found := request.sources[role]) and found[0].dataset == data]
+        n = len(dict.fromkeys(source for role in roles for source in request.sources[role]))
+        places = " and ".join(_PAPER_DATA[role] for role in roles if role != data)
+        count = f"{n} {'category' if n == 1 else 'categories'}"
+        if places:
+            lines.append(
+                f"**Data: {data} ({count}) in place of {places}. Our numbers keep the tables' shape and cannot be "
+                "compared with the paper's; no difference is shown.**"
+            )
+        else:
+            lines.append(f"Data: {_PAPER_DATA[data]} ({count}).")
+    lines += [f"{_PAPER_DATA[role]} was not given." for role in ROLES if not request.sources[role]]
+    base = request.base
+    if request.profile == "smoke":
+        lines.append("**Profile smoke: a test of the machinery, not a result.**")
+    elif base.weights == "random":
+        lines.append("**The backbone's weights are random: a dry run, not a result.**")
+    lines.append(
+        f"Profile {request.profile}, backbone {next(iter(request.members))}, {base.image_crop} px, "
+        f"combine={base.combine}, refinement {base.refine_iterations:,} iterations (the paper: 55,000); seeds "
+        f"{', '.join(map(str, request.seeds))}, further networks and ensembles "
+        f"{', '.join(map(str, request.network_seeds))}."
+    )
+    return "  \n".join(lines)
 
 
 def missing_text(results: Results) -> str:

@@ -1,0 +1,117 @@
+"""The grid: which units there are, what names them, what is still to do."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny_grid import tiny_data, tiny_request
+
+from pnilib.errors import PNIError
+from pnilib.reproduction.plan import Plan, Request, Source, Unit, build_plan
+from pnilib.reproduction.settings import DETECTOR, REFINED, SWITCHES, kinds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_data(tmp_path_factory.mktemp("grid"), n_train=4)
+
+
+@pytest.fixture(scope="module")
+def plan(data: Path) -> Plan:
+    return build_plan(tiny_request(data, seeds=(0, 1)))
+
+
+def test_counts_by_hand(plan: Plan) -> None:
+    """First backbone: A-F at two seeds, release at two, seven fits of switches; six pools and nine networks at the
+    first seed, one of each at the second.  Two more backbones: a fit, a pool and three networks each."""
+    kinds_of = Counter((unit.kind, unit.member) for unit in plan.units)
+    assert kinds_of["fit", "scattering"] == 2 + 2 + 7
+    assert kinds_of["pool", "scattering"] == 6 + 1 and kinds_of["network", "scattering"] == 9 + 1
+    assert kinds_of["features", "scattering"] == 2  # the release resizes otherwise; seeds share them
+    for member in ("scattering 3x3", "resnet18 random"):
+        assert [kinds_of[kind, member] for kind in ("features", "fit", "pool", "network")] == [1, 1, 1, 3]
+    assert kinds_of["ensemble", "ensemble"] == 3
+    assert len({unit.id for unit in plan.units}) == len(plan.units)
+
+
+def test_every_setting_of_table_s7_is_there_once_a_seed(plan: Plan) -> None:
+    main = [unit for unit in plan.units if unit.member == "scattering" and unit.config.seed == 0]
+    settings = Counter(name for unit in main for name in unit.variants if "/" not in name)
+    assert settings == Counter([*DETECTOR, *REFINED, "released"])
+    thrown = {name.split("/")[0] for unit in main for name in unit.variants if "/" in name}
+    assert thrown == {"paper", *SWITCHES}
+
+
+def test_what_is_needed_comes_first(plan: Plan) -> None:
+    seen: set[Unit] = set()
+    for unit in plan.units:
+        assert set(unit.needs) <= seen
+        seen.add(unit)
+
+
+def test_settings_of_the_paper_share_one_fit(plan: Plan) -> None:
+    fit = next(unit for unit in plan.units if unit.name == "settings")
+    base = fit.variants["E"].emb_ratio
+    ratios = {name: config.emb_ratio / base for name, config in fit.variants.items()}
+    assert ratios == pytest.approx({"A": 1, "B": 1, "C": 0.25, "D": 0.5, "E": 1, "F": 2})
+    assert fit.config.emb_ratio == pytest.approx(2 * base)
+    first = [
+        unit for unit in plan.units if unit.kind == "network" and unit.config.seed == 0 and unit.member == "scattering"
+    ]
+    pool = {unit.name: unit.needs[1].id for unit in first}
+    assert len({pool[name] for name in ("L", "PNI", "cross-entropy", "focal")}) == 1
+    assert len(set(pool.values())) == 6
+
+
+def test_a_name_carries_data_configuration_and_needs(data: Path, plan: Plan, tmp_path: Path) -> None:
+    again = build_plan(tiny_request(data, seeds=(0, 1)))
+    assert [unit.id for unit in again.units] == [unit.id for unit in plan.units]
+    moved = tiny_data(tmp_path, n_train=4)  # the same bytes elsewhere
+    assert [unit.id for unit in build_plan(tiny_request(moved, seeds=(0, 1))).units] == [unit.id for unit in plan.units]
+    changed = tiny_request(data, seeds=(0, 1))
+    changed = Request(changed.profile, changed.sources, (0, 1), (0,), changed.overrides | dict(sigma=2.0))
+    sharper = {unit.id for unit in build_plan(changed).units}
+    same = {unit.kind for unit in plan.units if unit.id in sharper}
+    assert same == {"features"}
+    other = tiny_data(tmp_path / "other", n_train=5)
+    assert not {unit.id for unit in build_plan(tiny_request(other)).units} & {unit.id for unit in plan.units}
+
+
+def test_passing_work_is_needed_only_for_something_unfinished(plan: Plan) -> None:
+    whole = [unit for unit in plan.units if not unit.passing]
+    assert plan.needed(whole) == []
+    assert plan.needed([]) == list(plan.units)
+    lacking = next(unit for unit in whole if unit.name == "J")
+    assert plan.needed([unit for unit in whole if unit != lacking]) == [lacking.needs[1], lacking]
+
+
+def test_only_what_is_asked_for(data: Path) -> None:
+    plan = build_plan(tiny_request(data), ["A", "PNI"], switches=False)
+    assert [(unit.kind, unit.name) for unit in plan.units] == [
+        ("features", "train"), ("fit", "settings"), ("pool", "cutpaste,scar,draem,manual"), ("network", "PNI"),
+    ]  # fmt: skip
+    with pytest.raises(PNIError, match="setting 'Q' is unknown: choose from A, B"):
+        build_plan(tiny_request(data), ["Q"])
+
+
+def test_a_request_survives_json(data: Path) -> None:
+    request = tiny_request(data, seeds=(0, 1))
+    assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+    with pytest.raises(PNIError, match="request: is damaged"):
+        Request.from_dict({"profile": "demo"})
+
+
+def test_kinds_of_categories() -> None:
+    assert kinds(["bottle", "tile"]) == {"object": ["bottle"], "texture": ["tile"], "average": ["bottle", "tile"]}
+    assert kinds(["01", "02"]) == {"average": ["01", "02"]}
+    assert kinds(["pcb1", "candle"]) == {
+        "multiple_instances": ["candle"], "complex_structure": ["pcb1"], "average": ["pcb1", "candle"],
+    }  # fmt: skip
+    assert kinds(["mtd"]) == {"texture": ["mtd"], "average": ["mtd"]}
+
+
+def test_data_that_are_not_at_hand_can_be_planned() -> None:
+    sources = (Source("mvtec", "", "bottle"),)
+    plan = build_plan(Request("paper", {"mvtec": sources, "btad": (), "visa": ()}))
+    assert Counter(unit.kind for unit in plan.units)["network"] == (9 + 2 * 3) + 2 * 1

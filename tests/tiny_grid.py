@@ -1,0 +1,33 @@
+"""A grid of runs that takes seconds: 64 px, a network of two iterations."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tiny import SCATTERING, write_category
+
+from pnilib.config import PNIConfig
+from pnilib.reproduction.plan import ROLES, Request, Source, sources_of
+
+OVERRIDES: dict[str, Any] = {
+    name: value
+    for name, value in SCATTERING.to_dict().items()
+    if value != getattr(PNIConfig.profile("smoke"), name) and name != "seed"
+} | dict(mlp_epochs=1, refine_iterations=2, pool_images=4, refine_crop=32, calibration_images=2, combine="score")
+
+
+def tiny_data(root: Path, names: tuple[str, ...] = ("part",), **options: Any) -> Path:
+    """MVTec-shaped categories that differ in their noise."""
+    for seed, name in enumerate(names):
+        write_category(root / "made", seed=seed, **options)
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        shutil.move(root / "made" / "part", root / "data" / name)
+    return root / "data"
+
+
+def tiny_request(data: Path, dataset: str = "mvtec", **options: Any) -> Request:
+    """MVTec AD's role for the data, none for BTAD's and VisA's, unless `dataset` is another."""
+    found: tuple[Source, ...] = tuple(sources_of(dataset, data))
+    sources = {role: found if role == "mvtec" or dataset != "mvtec" else () for role in ROLES}
+    options = dict(seeds=(0,), network_seeds=(0,)) | options
+    return Request("smoke", sources, overrides=OVERRIDES, **options)
