@@ -172,7 +172,7 @@ def test_workers_must_be_alike(tmp_path: Path) -> None:
         PNIError, match=rf"worker w1: has other versions: torch 1.0 \(here {own['torch']}".replace("+", r"\+")
     ):
         schedule._require_alike(_Workers(w1=(own | {"torch": "1.0"}, "")), tmp_path)
-    with pytest.raises(PNIError, match="worker w1: does not see .*: use a folder that all workers share"):
+    with pytest.raises(PNIError, match=r"worker w1: does not see .*: use a folder that all workers share"):
         schedule._require_alike(_Workers(w1=(own, "something else")), tmp_path)
     with pytest.raises(PNIError, match="it has no workers: start some"):
         schedule._require_alike(_Workers(), tmp_path)

@@ -125,7 +125,7 @@ def _some(sources: Sequence[Source], preferred: Sequence[str], n: int) -> list[S
 def _figure_2(results: Results) -> Figure:
     request = results.plan.request
     source = request.main[0]
-    figure = Figure(figsize=(14, 5.4), layout="constrained")
+    figure = Figure(figsize=(15.5, 6), layout="constrained")
     config = _config(results)
     draw_overview(
         config, figure.subplots(), n_train=len(source.load().train), title=f"{source.category}, {request.profile}"
@@ -144,7 +144,7 @@ def _figure_3(results: Results) -> Figure:
     for column, source in enumerate(sources):
         clean = source.load().train.image(0, config.geometry)
         for row, name in enumerate(names):
-            made = synthesize(clean, name, seed=request.seeds[0] + row)
+            made = synthesize(clean, name, seed=request.seeds[0] + 10 * column + row)
             image, mask = torch.as_tensor(made.image), torch.as_tensor(made.mask)
             show_image(image, axes[row, 2 * column], title=f"({'abcd'[row]}) {name}")
             show_area(image, mask, axes[row, 2 * column + 1], title=source.category)
@@ -268,7 +268,7 @@ def _errors(kind: str) -> Callable[[Results], Figure]:
                     samples.append(_sample(source, {"PNI": run}, i, by_image=True))
         figure = draw_errors(samples, "PNI", kind)
         more = f", the first {MOST_ERRORS} of them" if total > MOST_ERRORS else ""
-        figure.suptitle(f"{total} {kind}s of PNI at the F1-optimal thresholds{more}", fontsize=10)
+        figure.suptitle(f"{total} {kind}s of PNI at the F1-optimal thresholds{more}", y=1.0, va="bottom", fontsize=10)
         return figure
 
     return draw
@@ -276,7 +276,7 @@ def _errors(kind: str) -> Callable[[Results], Figure]:
 
 def _figure_s1(results: Results) -> Figure:
     request = results.plan.request
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
     config = _config(results)
     draw_mlp(config, figure.subplots(), n_train=len(request.main[0].load().train))
     return figure

@@ -175,7 +175,7 @@ def _write_figure(figure: Figure, stem: Path, written: Written) -> None:
         ("pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
     ):
         with atomic_write(stem.with_suffix(f".{suffix}"), "wb") as handle:
-            figure.savefig(handle, format=suffix, dpi=DPI, metadata=facts)
+            figure.savefig(handle, format=suffix, dpi=DPI, metadata=facts, bbox_inches="tight", pad_inches=0.08)
         written.files.append(stem.with_suffix(f".{suffix}"))
 
 

@@ -126,7 +126,7 @@ class Table:
                 for title, column in (("As printed", "paper"), ("From the configurations here", "ours"))
                 if self.cells[column].notna().any()
             ]
-        own = self.cells[self.cells["ours"].notna()]
+        own = self.cells[self.cells["seeds"].notna()]
         parts = []
         if self.spec.number == "Table X2":
             for rule in ("prob", "score"):
@@ -209,9 +209,9 @@ def make_table(spec: TableSpec, results: Results) -> Table:
     cells = _ordered(cells, printed, own, keys)
     cells["printed"], cells["note"] = cells["printed"].fillna(""), cells["note"].fillna("")
     cells["difference"] = cells["ours"] - cells["paper"] if alike else np.nan
-    if alike and {name for name in by_name} != set(printed["category"]) - set(groups) and spec.every:
-        lacking += 1
-    return Table(spec, cells, _notes(spec, results, alike, lacking), lacking > 0)
+    absent = sorted(set(printed["category"]) - set(by_name) - set(groups)) if alike and spec.every else []
+    notes = _notes(spec, results, alike, lacking, absent)
+    return Table(spec, cells, notes, lacking > 0 or bool(absent))
 
 
 def _switch_table(spec: TableSpec, results: Results) -> Table:
@@ -246,7 +246,7 @@ def _ordered(cells: pd.DataFrame, printed: pd.DataFrame, own: pd.DataFrame, keys
     return cells.loc[order.sort_values(["method", "metric", "category"], kind="stable").index].reset_index(drop=True)
 
 
-def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int) -> list[str]:
+def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent: list[str]) -> list[str]:
     request = results.plan.request
     base = request.base
     notes = [] if alike else [_data_note(results, spec.role, len(request.sources[spec.role]))]
@@ -259,11 +259,14 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int) -> list
     notes.append(what + ".")
     if alike and base.weights == "random":
         notes.append("**The backbone's weights are random: a dry run, not a result.**")
+    if absent:
+        notes.append(
+            f"**PARTIAL: the data lack {', '.join(absent)}; averages are over the categories that are there.**"
+        )
     if lacking:
         names = sorted({unit.describe() for unit in results.missing})
         shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
-        reason = f" ({shown})" if names else " (categories of the paper's table are missing from the data)"
-        notes.append(f"**PARTIAL: {lacking} of its numbers are missing{reason}.**")
+        notes.append(f"**PARTIAL: {lacking} of its numbers are missing ({shown or 'their settings were not run'}).**")
     return notes
 
 
