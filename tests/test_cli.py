@@ -241,9 +241,9 @@ def test_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "holds no fitted model" in refused(capsys, "evaluate", tmp_path)
 
 
-def test_reproduce_refuses_unknown_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notebooks_refuses_unknown_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(__file__).parents[1] / "notebooks"
-    line = refused(capsys, "reproduce", "--notebooks", here, "-o", tmp_path, "-P", "profil=smoke")
+    line = refused(capsys, "notebooks", "--folder", here, "-o", tmp_path, "-P", "profil=smoke")
     assert "profil" in line and "profile" in line
-    assert "no such notebook" in refused(capsys, "reproduce", "99", "--notebooks", here, "-o", tmp_path)
-    assert "holds no notebooks" in refused(capsys, "reproduce", "--notebooks", tmp_path, "-o", tmp_path / "out")
+    assert "no such notebook" in refused(capsys, "notebooks", "99", "--folder", here, "-o", tmp_path)
+    assert "holds no notebooks" in refused(capsys, "notebooks", "--folder", tmp_path, "-o", tmp_path / "out")

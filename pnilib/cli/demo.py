@@ -27,7 +27,7 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one note
 def chosen_notebooks(folder: Path, names: list[str] | None) -> list[Path]:
     found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
     if not found:
-        raise PNIError(f"{folder}: holds no notebooks: run from the repository, or say where they are with --notebooks")
+        raise PNIError(f"{folder}: holds no notebooks: run from the repository, or say where they are")
     chosen = []
     for name in names or []:
         fits = [path for stem, path in found.items() if stem == name or stem.startswith(f"{name}_")]
@@ -82,7 +82,7 @@ def notebooks(
         list[str] | None,
         typer.Option("--parameter", "-P", help="NAME=VALUE of the parameters cell; unknown names are refused."),
     ] = None,
-    folder: Notebooks = Path("notebooks"),
+    folder: Annotated[Path, typer.Option("--folder", help="Where the notebooks are.")] = Path("notebooks"),
     timeout: Timeout = 3600.0,
     list_: Annotated[bool, typer.Option("--list", help="Only list the notebooks.")] = False,
     progress: Progress = True,

@@ -199,7 +199,7 @@ def listing(items: Sequence[Any], plan: Any, store: Path) -> str:
         mine = [
             unit
             for unit in plan.units
-            if not unit.passing and set(item.settings) & set(unit.variants)
+            if plan.shows(unit) and set(item.settings) & set(unit.variants)
             and unit.source in plan.request.sources[item.role]
         ]  # fmt: skip
         state = f"{sum(unit in done for unit in mine)} of {len(mine)} units done" if mine else "needs no runs"

@@ -116,7 +116,7 @@ def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
         units[unit.id] = unit
 
     for unit in results.plan.units:
-        if mine & set(unit.variants) and unit.source in request.sources[item.role]:
+        if results.plan.shows(unit) and mine & set(unit.variants) and unit.source in request.sources[item.role]:
             add(unit)
     records = []
     for unit in units.values():

@@ -182,6 +182,10 @@ class Plan:
     request: Request
     units: tuple[Unit, ...]
 
+    def shows(self, unit: Unit) -> bool:
+        """Whether tables and figures show its settings: those of the first backbone, and of the ensembles."""
+        return not unit.passing and unit.member in (next(iter(self.request.members)), "ensemble")
+
     def needed(self, finished: Sequence[Unit]) -> list[Unit]:
         """What is still to do: unfinished units, and passing ones that some of them need."""
         done = set(finished)

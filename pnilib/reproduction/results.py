@@ -82,7 +82,6 @@ class Results:
     def of(cls, plan: Plan, store: Path | str) -> "Results":
         """Read what is there.  Runs of the further backbones are in `others`: tables show the first, and ensembles."""
         found = cls(plan, Path(store))
-        first = next(iter(plan.request.members))
         for unit in plan.units:
             if unit.passing:
                 continue
@@ -91,7 +90,7 @@ class Results:
                 continue
             for setting in unit.variants:
                 run = Run(unit, setting, found.store / unit.id / slug(setting))
-                if unit.member in (first, "ensemble"):
+                if plan.shows(unit):
                     found.runs[run.key] = run
                 else:
                     found.others.append(run)
