@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lab student bench clean
+.PHONY: help demo reproduce test lab student bench clean
 
 help:
 	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
+	@echo "make reproduce  every table and figure of the paper on the demo data -> results/paper (40 minutes to an hour)"
 	@echo "make test     format, lint, types, tests, notebooks at smoke size"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make student  copy the notebooks without their solutions to student/"
@@ -16,6 +17,9 @@ help:
 
 demo: $(VENV)/installed
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pni demo --out results/demo  # small work: more threads wait more
+
+reproduce: $(VENV)/installed
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pni reproduce
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

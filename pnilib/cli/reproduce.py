@@ -90,6 +90,7 @@ def reproduce(
     from pnilib.reproduction.plan import Request, build_plan
     from pnilib.reproduction.results import Results
     from pnilib.reproduction.schedule import default_workers, execute, finished
+    from pnilib.reproduction.settings import OFFLINE
     from pnilib.runner import run_all, summary_text
 
     began = time.perf_counter()
@@ -101,8 +102,7 @@ def reproduce(
         make_demo(given["demo"], progress=progress)
     chosen = profile or ("demo" if set(given) == {"demo"} else "paper")
     PNIConfig.profile(chosen)
-    offline = chosen in ("demo", "smoke", "embedded")
-    n_networks = network_seeds if network_seeds is not None else (1 if offline else seeds)
+    n_networks = network_seeds if network_seeds is not None else (1 if chosen in OFFLINE else seeds)
     if not 1 <= n_networks <= seeds:
         raise PNIError(f"--network-seeds {n_networks}: give 1 to {seeds}, the number of --seeds")
     request = Request(

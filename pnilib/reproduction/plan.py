@@ -29,8 +29,10 @@ from pnilib.reproduction.settings import (
     DETECTOR,
     ENSEMBLES,
     MEMBERS,
+    OFFLINE,
     REFINED,
     RELEASED,
+    SINGLE,
     SPECIAL,
     SWITCHES,
 )
@@ -214,6 +216,8 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
         if name not in known:
             raise PNIError(f"setting {name!r} is unknown: choose from {', '.join(known)}")
     wanted = set(settings or known)
+    if request.profile in OFFLINE:
+        wanted = {SINGLE.get(name, name) for name in wanted}
     units: dict[Unit, None] = {}
     main = list(dict.fromkeys(request.sources["mvtec"]))
     for source in dict.fromkeys(source for role in ROLES for source in request.sources[role]):

@@ -14,8 +14,10 @@ __all__ = [
     "ENSEMBLE",
     "ENSEMBLES",
     "MEMBERS",
+    "OFFLINE",
     "REFINED",
     "RELEASED",
+    "SINGLE",
     "SPECIAL",
     "SWITCHES",
     "kinds",
@@ -44,6 +46,11 @@ ENSEMBLES = {
     "focal (ensemble)": "focal",
 }
 """Mean of the backbones' scaled maps -> of which setting (Table 4 compares ensembles)."""
+
+SINGLE = {name: setting for name, setting in ENSEMBLES.items() if setting in LOSSES}
+"""With embedded backbones Table 4 compares single networks instead: two networks fewer a loss and category."""
+OFFLINE = ("embedded", "demo", "smoke")
+"""Profiles with embedded backbones."""
 
 RELEASED = "released"
 """Setting E as the released code computes it: every switch of docs/PAPER_VS_RELEASED.md up to the anomaly map."""

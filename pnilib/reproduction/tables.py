@@ -14,7 +14,17 @@ import pandas as pd
 from pnilib.config import PNIConfig
 from pnilib.published import load_published
 from pnilib.reproduction.results import Results
-from pnilib.reproduction.settings import DETECTOR, ENSEMBLE, ENSEMBLES, RATIO, REFINED, RELEASED, SWITCHES, kinds
+from pnilib.reproduction.settings import (
+    DETECTOR,
+    ENSEMBLE,
+    ENSEMBLES,
+    OFFLINE,
+    RATIO,
+    REFINED,
+    RELEASED,
+    SWITCHES,
+    kinds,
+)
 
 __all__ = ["TABLES", "Table", "TableSpec", "make_table"]
 
@@ -188,7 +198,9 @@ def make_table(spec: TableSpec, results: Results) -> Table:
     names = [*(by_name if spec.every else ()), *groups]
     rows: list[dict[str, object]] = []
     lacking = 0
+    single = spec.number == "Table 4" and request.profile in OFFLINE
     for method, setting in spec.methods:
+        setting = ENSEMBLES[setting] if single else setting
         for category in names:
             members = [by_name[name] for name in groups.get(category, [category])]
             for metric in spec.metrics:
@@ -254,7 +266,7 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
     what = f"Backbone {first}, {base.image_crop} px, profile {request.profile}, combine={base.combine}"
     if any(setting in (*REFINED, *ENSEMBLES) for setting in spec.settings):
         what += f", refinement {base.refine_iterations:,} iterations (the paper: 55,000)"
-    if any(setting in ENSEMBLES for setting in spec.settings):
+    if any(setting in ENSEMBLES for setting in spec.settings) and spec.number != "Table 4":
         what += f"; ensemble of {', '.join(request.members)}"
     notes.append(what + ".")
     if alike and base.weights == "random":

@@ -70,7 +70,8 @@ def data_text(results: Results) -> str:
     for data in dict.fromkeys(found[0].dataset for role in ROLES if (found := request.sources[role])):
         roles = [role for role in ROLES if (found := request.sources[role]) and found[0].dataset == data]
         n = len(dict.fromkeys(source for role in roles for source in request.sources[role]))
-        places = " and ".join(_PAPER_DATA[role] for role in roles if role != data)
+        places = ", ".join(_PAPER_DATA[role] for role in roles if role != data)
+        places = " and ".join(places.rsplit(", ", 1))
         count = f"{n} {'category' if n == 1 else 'categories'}"
         if places:
             lines.append(
