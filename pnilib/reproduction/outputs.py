@@ -256,7 +256,7 @@ def _html(frame: pd.DataFrame) -> str:
 
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("", *frame.columns))
     rows = "".join(
-        f"<tr><td>{html.escape(str(name).replace('_', ' '))}</td>{''.join(cell(str(text)) for text in row)}</tr>"
+        f"<tr><td>{html.escape(str(name))}</td>{''.join(cell(str(text)) for text in row)}</tr>"
         for name, row in zip(frame.index, frame.to_numpy(), strict=True)
     )
     return f"<table><tr>{head}</tr>{rows}</table>"

@@ -6,13 +6,22 @@ difference is shown.  Best and second best are marked by rule: equal printed dig
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pnilib.config import PNIConfig
-from pnilib.published import load_published
+from pnilib.published import GROUPS, load_published
+from pnilib.reproduction.render import (
+    NAMES,
+    head,
+    latex_table,
+    markdown_table,
+    marked,
+    range_text,
+    signed_text,
+    value_text,
+)
 from pnilib.reproduction.results import Results
 from pnilib.reproduction.settings import (
     DETECTOR,
@@ -26,9 +35,7 @@ from pnilib.reproduction.settings import (
     kinds,
 )
 
-__all__ = ["TABLES", "Table", "TableSpec", "make_table"]
-
-NAMES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO", "p_f1_max": "P-F1-max"}
+__all__ = ["NAMES", "TABLES", "Table", "TableSpec", "make_table"]
 
 _LETTERS = {name: name for name in (*DETECTOR, *(name for name in REFINED if len(name) == 1), "PNI", ENSEMBLE)}
 _OURS = {"PNI": "PNI", ENSEMBLE: ENSEMBLE}
@@ -119,13 +126,13 @@ class Table:
     def markdown(self) -> str:
         lines = [f"# {self.spec.number}: {self.spec.title}", "", *(f"{note}  " for note in self.notes), ""]
         for title, frame in self.parts():
-            lines += [f"## {title}", "", _markdown(frame), ""]
+            lines += [f"## {title}", "", markdown_table(frame), ""]
         return "\n".join(lines)
 
     def latex(self) -> str:
         """Each part as a `tabular` within a `table`; needs booktabs."""
         parts = [f"% {self.spec.number}: {self.spec.title}", *(f"% {note}" for note in self.notes)]
-        parts += [_latex(f"{self.spec.number}, {title}", frame) for title, frame in self.parts()]
+        parts += [latex_table(f"{self.spec.number}, {title}", frame) for title, frame in self.parts()]
         return "\n".join(parts) + "\n"
 
     def parts(self) -> list[tuple[str, pd.DataFrame]]:
@@ -142,20 +149,22 @@ class Table:
             for rule in ("prob", "score"):
                 some = own[own["category"] == rule]
                 if len(some):
-                    shown = some.assign(text=[f"{_signed(r['ours'])} ({_range(r)})" for r in some.to_dict("records")])
+                    shown = some.assign(
+                        text=[f"{signed_text(r['ours'])} ({range_text(r)})" for r in some.to_dict("records")]
+                    )
                     parts.append((f"Change under combine={rule}, points (95 % interval)", self._wide(shown, "text")))
             return parts
         if len(own):
-            shown = own.assign(text=[_value(r) for r in own.to_dict("records")])
-            parts.append(("Ours: mean ± sd over seeds, %", self._wide(_marked(shown, "ours"), "text")))
-            ranges = own.assign(text=[_range(r) for r in own.to_dict("records")])
+            shown = own.assign(text=[value_text(r) for r in own.to_dict("records")])
+            parts.append(("Ours: mean ± sd over seeds, %", self._wide(marked(shown, "ours"), "text")))
+            ranges = own.assign(text=[range_text(r) for r in own.to_dict("records")])
             parts.append(("Ours: 95 % interval over test images (bootstrap)", self._wide(ranges, "text")))
         if own["difference"].notna().any():
-            change = own.assign(text=[_signed(value) for value in own["difference"]])
+            change = own.assign(text=[signed_text(value) for value in own["difference"]])
             parts.append(("Ours minus the paper's, points", self._wide(change, "text")))
         printed = self.cells[self.cells["printed"] != ""]
         if len(printed):
-            text = _marked(printed.assign(text=printed["printed"]), "paper")
+            text = marked(printed.assign(text=printed["printed"]), "paper")
             parts.append(("As published", self._wide(text, "text")))
         return parts
 
@@ -165,7 +174,9 @@ class Table:
         heads = cells.drop_duplicates(columns)[columns]
         wide = cells.pivot(index=rows, columns=columns, values=column)
         wide = wide.reindex(index=order, columns=pd.MultiIndex.from_frame(heads)).fillna("–")
-        wide.columns = pd.Index([_head(self.spec, *pair) for pair in wide.columns])
+        wide.columns = pd.Index([head(self.spec.across, len(self.spec.metrics) == 1, *pair) for pair in wide.columns])
+        if self.spec.across:
+            wide.index = wide.index.str.replace("_", " ")
         return wide.rename_axis(index="" if self.spec.across else "method")
 
     def _texts(self, column: str) -> pd.DataFrame:
@@ -220,8 +231,11 @@ def make_table(spec: TableSpec, results: Results) -> Table:
         cells = pd.concat([printed, own.assign(dataset=sources[0].dataset)], ignore_index=True)
     cells = _ordered(cells, printed, own, keys)
     cells["printed"], cells["note"] = cells["printed"].fillna(""), cells["note"].fillna("")
-    cells["difference"] = cells["ours"] - cells["paper"] if alike else np.nan
-    absent = sorted(set(printed["category"]) - set(by_name) - set(groups)) if alike and spec.every else []
+    whole = {name for group in GROUPS[spec.role].values() for name in group}
+    absent = sorted(whole - set(by_name)) if alike else []
+    comparable = cells["category"].isin(by_name) if absent else pd.Series(True, cells.index)
+    comparable &= alike and request.base.weights != "random"
+    cells["difference"] = (cells["ours"] - cells["paper"]).where(comparable)
     notes = _notes(spec, results, alike, lacking, absent)
     return Table(spec, cells, notes, lacking > 0 or bool(absent))
 
@@ -273,7 +287,7 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
         notes.append("**The backbone's weights are random: a dry run, not a result.**")
     if absent:
         notes.append(
-            f"**PARTIAL: the data lack {', '.join(absent)}; averages are over the categories that are there.**"
+            f"**PARTIAL: the data lack {', '.join(absent)}; averages are over those that are there, and not compared.**"
         )
     if lacking:
         names = sorted({unit.describe() for unit in results.missing})
@@ -322,84 +336,3 @@ def _text_cells(published: pd.DataFrame, own: dict[str, dict[str, str]]) -> pd.D
     cells = published[["method", "category", "metric", "printed", "note"]].rename(columns={"printed": "paper"})
     cells["ours"] = [own.get(m, {}).get(c) for m, c in zip(cells["method"], cells["metric"], strict=True)]
     return cells.reset_index(drop=True)
-
-
-def _value(row: dict[Any, Any]) -> str:
-    spread = f" ± {row['sd']:.2f}" if np.isfinite(row["sd"]) else ""
-    return "undefined" if not np.isfinite(row["ours"]) else f"{row['ours']:.2f}{spread}"
-
-
-def _range(row: dict[Any, Any]) -> str:
-    return f"{row['low']:.2f} – {row['high']:.2f}" if np.isfinite(row["low"]) else "–"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}" if np.isfinite(value) else "–"
-
-
-def _marked(cells: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Texts with the best of each (category, metric) among the methods in bold, the second best underlined.
-
-    Compared as shown, to two decimals; ties share a rank; a single method is not marked.
-    """
-    rounded = pd.to_numeric(cells[column], errors="coerce").round(2).to_numpy()
-    text = cells["text"].tolist()
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, key in enumerate(zip(cells["category"], cells["metric"], strict=True)):
-        if np.isfinite(rounded[i]):
-            groups.setdefault(key, []).append(i)
-    for group in groups.values():
-        ranks = sorted({rounded[i] for i in group}, reverse=True)
-        for i in group if len(group) > 1 else ():
-            if rounded[i] == ranks[0]:
-                text[i] = f"**{text[i]}**"
-            elif rounded[i] == ranks[1]:
-                text[i] = f"_{text[i]}_"
-    return cells.assign(text=text)
-
-
-def _head(spec: TableSpec, first: str, second: str) -> str:
-    if spec.across:  # (method, metric)
-        return first if len(spec.metrics) == 1 else f"{first} {NAMES[second]}"
-    return f"{NAMES[first]} {second.replace('_', ' ')}"
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    lines = [f"| {frame.index.name or ''} | " + " | ".join(map(str, frame.columns)) + " |"]
-    lines.append("|---|" + "---|" * len(frame.columns))
-    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
-        lines.append(f"| {str(name).replace('_', ' ')} | " + " | ".join(str(text) for text in row) + " |")
-    return "\n".join(lines)
-
-
-_ESCAPES: tuple[tuple[str, str], ...] = (
-    ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$"), ("–", "--"),
-    ("✓", r"\checkmark "),
-)  # fmt: skip
-
-
-def _latex(caption: str, frame: pd.DataFrame) -> str:
-    def plain(text: str) -> str:
-        for old, new in _ESCAPES:
-            text = text.replace(old, new)
-        return text
-
-    def cell(text: str) -> str:
-        if text.startswith("**"):
-            return rf"\textbf{{{plain(text.strip('*'))}}}"
-        if text.startswith("_") and text.endswith("_"):
-            return rf"\underline{{{plain(text.strip('_'))}}}"
-        return plain(text)
-
-    rows = [
-        " & ".join([plain(str(frame.index.name or "")), *(plain(str(name)) for name in frame.columns)])
-        + r" \\ \midrule"
-    ]
-    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
-        rows.append(" & ".join([plain(str(name).replace("_", " ")), *(cell(str(text)) for text in row)]) + r" \\")
-    body = "\n".join(rows)
-    return (
-        f"\\begin{{table}}\n\\caption{{{plain(caption)}}}\n"
-        f"\\begin{{tabular}}{{l{'r' * len(frame.columns)}}}\n\\toprule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
-    )
