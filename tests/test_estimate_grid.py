@@ -45,6 +45,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
                 asked[f"network {self.config.refine_growth}"] += 1
             return super().step(batch, side)
 
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(module, "DetectorSpeeds", Detector)
     monkeypatch.setattr(module, "NetworkSpeeds", Network)
     return asked

@@ -11,12 +11,13 @@ from tiny import SCATTERING, write_category
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.estimate import Estimate, Stage, estimate, estimate_refinement, sizes
+from pnilib.estimate import refinement as module
 from pnilib.estimate.detector import scored_seconds
 from pnilib.estimate.refinement import NetworkSpeeds, activation_bytes, network_parameters, refinement_stages
 from pnilib.estimate.speeds import DetectorSpeeds
 from pnilib.pni import PNI
 from pnilib.refinement.network import RefineNet, build_network
-from pnilib.refinement.pool import WORKERS, build_pool
+from pnilib.refinement.pool import build_pool
 
 PAPER = PNIConfig()
 SMALL = SCATTERING.replace(pool_maps="held_out", pool_images=6, refine_iterations=3, mlp_epochs=1)
@@ -86,8 +87,9 @@ class FixedNetwork(NetworkSpeeds):
         return 0.0
 
 
-def test_seconds_by_hand() -> None:
+def test_seconds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight images a step: 8 x 2 + 0.5 s, 55,000 times.  A map takes 1.25 s."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     config = PAPER.replace(pool_maps="leave_out")
     speeds = FixedDetector(config, sizes(config, 209), "cpu"), FixedNetwork(config, "cpu")
     found = {s.name: s.seconds for s in refinement_stages(config, 209, 83, *speeds)}
@@ -101,14 +103,19 @@ def test_seconds_by_hand() -> None:
     assert folded["folds"] >= 3 * 139 and math.isfinite(folded["folds"])
 
 
-def test_more_threads_make_defects_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_threads_make_defects_and_scoring_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring gains where PyTorch left cores idle."""
     monkeypatch.setattr(FixedNetwork, "defect", lambda self, defects: 8.0)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(module, "WORKERS", 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
     config = PAPER.replace(pool_maps="leave_out", pool_images=10)
     z = sizes(config, 209)
     speeds = FixedDetector(config, z, "cpu"), FixedNetwork(config, "cpu")
-    found = {s.name: s.seconds for s in refinement_stages(config, 209, 1, *speeds)}
-    assert found["pool"] == 10 * (8 / min(WORKERS, 2) + scored_seconds(config, z, speeds[0], [config]) + 0.25)
+    for used, share in ((1, 1 / 4), (2, 1 / 2), (6, 1)):
+        monkeypatch.setattr("torch.get_num_threads", lambda used=used: used)
+        found = {s.name: s.seconds for s in refinement_stages(config, 209, 1, *speeds)}
+        scored = scored_seconds(config, z, speeds[0], [config]) + 0.25
+        assert found["pool"] == pytest.approx(10 * (8 / 4 + scored * share))
 
 
 def test_more_of_anything_needs_more() -> None:

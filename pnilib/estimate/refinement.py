@@ -82,9 +82,10 @@ def refinement_stages(
     seconds = dict.fromkeys(("folds", "pool", "refinement", "refined calibration", "refined scoring"), math.nan)
     if speeds is not None and network is not None:
         scored = scored_seconds(config, z, speeds, [config]) + speeds.smooth
+        threads = min(WORKERS, os.cpu_count() or 1)
         seconds = {
             "folds": folds * sum(stage.seconds for stage in fold_stages),
-            "pool": n_pool * (network.defect(config.defects) / min(WORKERS, os.cpu_count() or 1) + scored),
+            "pool": n_pool * (network.defect(config.defects) / threads + scored * _share(network.device, threads)),
             "refinement": config.refine_iterations * network.step(batch, side),
             "refined calibration": calibrated * (2 * scored + network.forward),
             "refined scoring": n_test * (scored + network.forward),
@@ -105,6 +106,11 @@ def refinement_stages(
         "refinement": 2 * 12 * parameters,
     }
     return [Stage(name, seconds[name], memory[name], disk.get(name, 0)) for name in memory]
+
+
+def _share(device: str, threads: int) -> float:
+    """Of the time of scoring alone that is left when so many threads, of one core each, score."""
+    return min(1.0, torch.get_num_threads() / threads) if torch.device(device).type == "cpu" else 1.0
 
 
 def _side(config: PNIConfig) -> int:
