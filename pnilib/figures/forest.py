@@ -66,10 +66,10 @@ def draw_forest(
             ax.plot(value, y, mark, color=color, markerfacecolor="white" if hollow else color, markersize=5.5, zorder=3)
     ax.set_yticks(range(len(lines)), lines, fontsize=8)
     ax.set_ylim(len(lines) - 0.5, -0.5)
-    for y in range(1, len(lines)):
-        ax.axhline(y - 0.5, color="#eeeeee", linewidth=0.6, zorder=0)
+    between = [y - 0.5 for y in range(1, len(lines))]
+    ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), color="#eeeeee", linewidth=0.6, zorder=0)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(unit)
     if len(series) > 1:
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, frameon=False)
     return ax

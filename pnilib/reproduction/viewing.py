@@ -133,7 +133,9 @@ def show(results: Results, *names: str) -> None:
         if not isinstance(spec, FigureSpec):
             display(Markdown(table_text(name, results)))  # type: ignore[no-untyped-call]
             continue
-        display(Markdown(f"**{spec.number}: {spec.title}**"))  # type: ignore[no-untyped-call]
+        found = results.plan.request.sources[spec.role] if spec.settings else ()
+        data = f" (data: {found[0].dataset})" if found and results.plan.request.stands_in(spec.role) else ""
+        display(Markdown(f"**{spec.number}: {spec.title}{data}**"))  # type: ignore[no-untyped-call]
         try:
             display(figure_of(name, results))  # type: ignore[no-untyped-call]
         except PNIError as fault:
