@@ -77,6 +77,11 @@ def test_tables_and_figures_of_partial_results(places: dict[str, str]) -> None:
     assert viewing.figure_of("figure-5", results).axes
     sources = list(results.plan.request.main)
     pairs = {"position": ("E", "B"), "cutpaste": ("G", "E")}
+    assert viewing.whole_categories(results, ["A", "B", "no such setting"]) == (sources, "")
+    assert viewing.whole_categories(results, ["A", "G"]) == (
+        sources,
+        "**No category is finished: averages are missing.**",
+    )
     found = viewing.differences(results, pairs, "i_auroc", sources)
     facts = {name: results.run(sources[0], name).facts["metrics"]["i_auroc"] for name in ("E", "B")}
     assert found["cutpaste"] is None

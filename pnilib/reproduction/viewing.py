@@ -31,6 +31,7 @@ __all__ = [
     "open_results",
     "show",
     "table_text",
+    "whole_categories",
 ]
 
 _PAPER_DATA = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA"}
@@ -106,6 +107,26 @@ def missing_text(results: Results) -> str:
         f"**{n_runs} runs; {len(names)} units of work are missing**, and what needs them says so in its place: "
         f"{'; '.join(names[:_NAMED])}{more}. Run `pni reproduce` again to fill the gaps."
     )
+
+
+def whole_categories(results: Results, settings: Sequence[str]) -> tuple[list[Source], str]:
+    """The main categories of which all of `settings` that the plan knows are finished, and one line about the others.
+
+    Averages over them are over the same categories for every setting.  All categories when none is whole.
+    """
+    request = results.plan.request
+    planned = {setting for unit in results.plan.units for setting in unit.variants}
+    wanted = [setting for setting in settings if setting in planned]
+    kept = [
+        source for source in request.main
+        if all(results.run(source, setting, request.network_seeds[0]) is not None for setting in wanted)
+    ]  # fmt: skip
+    left = [source.category for source in request.main if source not in kept]
+    if not left:
+        return kept, ""
+    if not kept:
+        return list(request.main), "**No category is finished: averages are missing.**"
+    return kept, f"**Left out here, since some of their runs are missing: {', '.join(left)}.**"
 
 
 def table_text(name: str, results: Results) -> str:
