@@ -136,7 +136,8 @@ def reproduce(
     ran = True
     if not names and not settings:
         paths = chosen_notebooks(notebooks, RESULT_NOTEBOOKS)
-        parameters = {"results_dir": str(out.resolve()), "store_dir": str(store.resolve())}
+        here = (out / "notebooks").resolve()
+        parameters = {"results_dir": str(out.resolve()), "store_dir": str(store.resolve()), "out_dir": str(here)}
         results = run_all(paths, out / "notebooks", parameters, timeout, progress)
         typer.echo(summary_text(results))
         ran = all(result.ok for result in results)
