@@ -91,13 +91,19 @@ def notebooks(
 
     Every one runs even when another fails; the summary names notebook and cell, and the status is 1.
     """
-    from pnilib.runner import parse_parameters, run_all, summary_text  # seconds to import: not for `pni --help`
+    from pnilib.runner import (
+        parameter_names,
+        parse_parameters,
+        run_all,
+        summary_text,
+    )  # seconds to import: not for `pni --help`
 
     paths = chosen_notebooks(folder, names)
     if list_:
         typer.echo("\n".join(path.stem for path in paths))
         return
-    shared = _places(Path("data/demo"), out)
+    declared = {name for path in paths for name in parameter_names(path)}
+    shared = {name: place for name, place in _places(Path("data/demo"), out).items() if name in declared}
     results = run_all(paths, out, shared | parse_parameters(parameter or []), timeout, progress)
     typer.echo(summary_text(results))
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
