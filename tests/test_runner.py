@@ -244,7 +244,7 @@ def test_strip_solutions(tmp_path):
     student = nbformat.read(written[0], as_version=4)
     assert [cell.id for cell in student.cells] == [cell.id for cell in notebook.cells[:2]]
     assert student.cells[0].outputs == [] and student.cells[0].execution_count is None
-    assert "42" not in written[0].read_text()
+    assert "answer = 42" not in written[0].read_text()  # a random cell id may hold a 42
     with pytest.raises(PNIError, match="overwrite"):
         strip_solutions(tmp_path / "nb", tmp_path / "nb" / ".." / "nb")
     (tmp_path / "empty").mkdir()
