@@ -2,7 +2,7 @@
 
 An image is called defective where its score is at or above the threshold (`pnilib.metrics`).  A threshold belongs to
 one category and one result; over several categories each image is judged by its own category's, as in the paper's
-"7 false-positive errors and 12 false-negative errors" (supplement, Figures S5 and S6).
+"7 false-positive errors and 12 false-negative errors" (supplement S5.1).
 """
 
 import math
@@ -23,7 +23,7 @@ OUTCOMES = ("false positive", "false negative", "true positive", "true negative"
 """`unknown`: the image has no label."""
 
 PAPER_ERRORS = {"fp": 7, "fn": 12, "n_normal": 467, "n_defective": 1258}
-"""PNI (ensemble) on MVTec AD at thresholds of I-F1-max a category (supplement, Figures S5 and S6)."""
+"""PNI (ensemble) on MVTec AD at thresholds of I-F1-max a category (supplement S5.1)."""
 
 
 @dataclass(frozen=True)

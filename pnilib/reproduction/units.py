@@ -45,7 +45,7 @@ from pnilib.refinement.pool import build_pool
 from pnilib.refinement.refine import refine
 from pnilib.reproduction.plan import Unit, slug, to_json
 
-__all__ = ["REPLICATES", "environment", "run_unit"]
+__all__ = ["REPLICATES", "environment", "run_unit", "write_setting"]
 
 REPLICATES = 500
 """Resampled test sets behind every interval."""
@@ -129,7 +129,7 @@ def _fit(unit: Unit, store: Path, folder: Path, work: Path, device: str, progres
                 own = model.with_config(**unit.variants[name].to_dict())
                 calibration = own.calibrate(data.train, progress=progress)
                 found[name] = dataclasses.replace(found[name], threshold=own._threshold(own.config, False))
-            _write_setting(folder, name, found.pop(name), data, calibration, name in unit.keep_maps)
+            write_setting(folder, name, found.pop(name), data, calibration, name in unit.keep_maps)
 
 
 def _fits(model: PNI, config: PNIConfig) -> bool:
@@ -152,7 +152,7 @@ def _train_network(unit: Unit, store: Path, folder: Path, work: Path, device: st
     pools = work / f"seed{unit.config.seed}"
     refined = refine(pair, pools, keep_folds=True, progress=progress)[unit.source.category]
     prediction = refined.predict(data.test, refined=True, progress=progress)
-    _write_setting(folder, unit.name, prediction, data, refined.refined_calibration, unit.name in unit.keep_maps)
+    write_setting(folder, unit.name, prediction, data, refined.refined_calibration, unit.name in unit.keep_maps)
 
 
 def _model(unit: Unit, store: Path, device: str) -> PNI:
@@ -180,7 +180,7 @@ def _average(unit: Unit, store: Path, folder: Path, work: Path, device: str, pro
     together = ensemble_predictions(predictions, calibrations, ens_norm=unit.config.ens_norm)
     paths = [str(path) for path in data.test.samples["image_path"]]
     together = dataclasses.replace(together, image_paths=paths, refined=True)
-    _write_setting(folder, unit.name, together, data, None, unit.name in unit.keep_maps)
+    write_setting(folder, unit.name, together, data, None, unit.name in unit.keep_maps)
 
 
 _KINDS = {
@@ -188,9 +188,10 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _write_setting(
+def write_setting(
     folder: Path, name: str, prediction: Prediction, data: Dataset, calibration: Calibration | None, keep_maps: bool
 ) -> None:
+    """The files of one setting in a unit's folder; `keep_maps`: all anomaly maps too."""
     test, place = data.test, folder / slug(name)
     result = evaluate(prediction, test)
     labels, defects = test.samples["label"].to_numpy(), test.samples["defect_type"].to_numpy()

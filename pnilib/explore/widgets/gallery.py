@@ -1,0 +1,31 @@
+"""A page of thumbnails that can be clicked: the one widget that no library offers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+__all__ = ["Gallery"]
+
+HERE = Path(__file__).parent
+
+
+class Gallery(anywidget.AnyWidget):  # type: ignore[misc]
+    """items: one dict a card with key, name, caption, outcome, mark; all but key are shown as they are, as text.
+    pictures: key -> data URL.  selected: key of the card clicked last; chosen: how many clicks there were."""
+
+    _esm = HERE / "gallery.js"
+    _css = HERE / "gallery.css"
+    items = traitlets.List(traitlets.Dict()).tag(sync=True)
+    pictures = traitlets.Dict().tag(sync=True)
+    selected = traitlets.Unicode("").tag(sync=True)
+    chosen = traitlets.Int(0).tag(sync=True)
+
+    def show(self, items: Sequence[dict[str, Any]], pictures: dict[str, str]) -> None:
+        """A new page; pictures are sent only when they are others than those on the screen."""
+        with self.hold_sync():
+            self.items = list(items)
+            if pictures.keys() != self.pictures.keys():
+                self.pictures = pictures
