@@ -73,8 +73,10 @@ class Scored:
         """metrics (None where undefined), notes, limits: as the tables of the run have them."""
         try:
             facts = json.loads((self.place / "meta.json").read_text())
-            return facts | {"metrics": dict(facts["metrics"]), "limits": tuple(facts["limits"])}
-        except (OSError, ValueError, KeyError, TypeError):
+            metrics = {name: None if value is None else float(value) for name, value in facts["metrics"].items()}
+            low, high = map(float, facts["limits"])
+            return facts | {"metrics": metrics, "limits": (low, high), "config": dict(facts["config"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise PNIError(f"{self.place}: is missing or damaged: delete {self.folder} and run again") from None
 
     def metric(self, name: str) -> float:
@@ -89,11 +91,13 @@ class Scored:
         if not file.exists():
             return None
         try:
-            maps = np.load(file, mmap_mode="r", allow_pickle=False)
+            maps = np.lib.format.open_memmap(file, mode="r")  # never unpickles, and opens nothing but .npy
         except (OSError, ValueError):
             raise PNIError(f"{file}: is damaged: delete {self.folder} and run again") from None
-        if maps.ndim != 3 or len(maps) != len(self.table):
-            raise PNIError(f"{file}: holds maps of {maps.shape} for {len(self.table)} images: delete {self.folder}")
+        wanted = (len(self.table), self.config.image_crop, self.config.image_crop)
+        if maps.shape != wanted or maps.dtype != np.float32:
+            found = f"{maps.dtype} {maps.shape}, not float32 {wanted}"
+            raise PNIError(f"{file}: holds {found}: delete {self.folder} and run again")
         return maps
 
     @property
@@ -147,7 +151,10 @@ class Category:
         """
         if not self.root.is_dir():
             raise PNIError(f"{self.root}: the data set of {self.key} is not there: say where it is with --data")
-        data = load_dataset(self.dataset, self.root, self.name, **self.options)
+        try:
+            data = load_dataset(self.dataset, self.root, self.name, **self.options)
+        except PNIError as fault:
+            raise PNIError(f"{fault} (looked for {self.key}: say where it is with --data)") from None
         test = data.test
         found = [relative(str(path), test) for path in test.samples["image_path"]]
         if found != self.names:
@@ -188,7 +195,9 @@ class Category:
             needs = [need for need in unit.get("needs", []) if "/features-" not in need and "/pool-" not in need]
             if not needs or store is None:
                 break
-            folder = store / needs[0]
+            folder = (store / needs[0]).resolve()
+            if not folder.is_relative_to(store):
+                break
             unit = _read_unit(folder) or {}
         raise PNIError(f"{result.folder}: the fitted model of {result.label} is not there: run again to have it")
 
@@ -205,7 +214,8 @@ class Exploration:
     def labels(self) -> list[str]:
         """Of results that any category has, best known first."""
         found = dict.fromkeys(label for category in self.categories.values() for label in category.results)
-        return list(found)
+        rank = {name: k for k, name in enumerate(ORDER)}
+        return sorted(found, key=lambda label: rank.get(label, len(rank)))
 
     def category(self, key: str) -> Category:
         """By key, or by name alone where that is enough.  Raises PNIError for none."""
@@ -285,17 +295,26 @@ def _read_unit(folder: Path) -> dict[str, Any] | None:
     try:
         unit = json.loads((folder / "unit.json").read_text())
         source = unit["source"]
-        str(source["dataset"]), str(source["category"]), str(source["root"]), dict(source["options"])
-        return unit | {"settings": list(unit["settings"]), "seed": int(unit["seed"]), "member": str(unit["member"])}
+        str(source["dataset"]), str(source["category"]), str(source["root"])
+        options = [(str(name), value) for name, value in source["options"]]
+        texts = {name: str(unit[name]) for name in ("kind", "name", "member")}
+        lists = {name: [str(entry) for entry in unit[name]] for name in ("settings", "needs")}
+        return unit | texts | lists | {"seed": int(unit["seed"]), "source": source | {"options": options}}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _category(units: Sequence[tuple[Path, dict[str, Any]]], data: Path | str | None) -> Category:
-    """Of several units of one name the newest counts, and of networks those that were trained on a fit that counts."""
+    """Of several units of one name the newest counts, of all units those of the newest one's images, and of networks
+    those that were trained on a fit that counts."""
     newest: dict[tuple[str, int, str, str], tuple[Path, dict[str, Any]]] = {}
     older: list[Path] = []
-    for folder, unit in sorted(units, key=lambda pair: (pair[0] / "unit.json").stat().st_mtime_ns):
+    units = sorted(units, key=lambda pair: (pair[0] / "unit.json").stat().st_mtime_ns)
+    images = units[-1][1].get("data")
+    for folder, unit in units:
+        if unit.get("data") != images:
+            older.append(folder)
+            continue
         name = (unit["member"], unit["seed"], unit["kind"], unit["name"])
         if name in newest:
             older.append(newest[name][0])
@@ -318,8 +337,9 @@ def _category(units: Sequence[tuple[Path, dict[str, Any]]], data: Path | str | N
     ordered = sorted(found, key=lambda label: (rank.get(label, len(rank)), "," in label, label))
     source = units[-1][1]["source"]
     root = Path(source["root"] if data is None else data)
-    options = {name: value for name, value in source["options"]}
-    return Category(source["dataset"], source["category"], root, options, {k: found[k] for k in ordered}, older)
+    return Category(
+        source["dataset"], source["category"], root, dict(source["options"]), {k: found[k] for k in ordered}, older
+    )
 
 
 def _store_of(result: Scored) -> Path | None:
