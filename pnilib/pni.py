@@ -218,7 +218,7 @@ class PNI:
         result = {name: self._blank(config, paths, refined) for name, config in variants.items()}
         for i in tqdm(range(len(images)), desc=what, unit="image", disable=not progress):
             image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
-            features = self._embed(image)
+            features = self.embed(image)
             excluded = None if own_image is None else own_image[i]
             for name, (scores, distances) in self._score(features, variants, excluded).items():
                 config, into = variants[name], result[name]
@@ -275,7 +275,8 @@ class PNI:
             raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
         return self.coreset, self.position, self.mlp
 
-    def _embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
+    def embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
+        """Local features of one RGB image in [0, 1] of the configured size.  Raises PNIError for another size, or NaN."""
         side = self.config.image_crop
         if tuple(image.shape) != (3, side, side):
             raise PNIError(f"image of shape {tuple(image.shape)}: the model wants (3, {side}, {side})")
@@ -292,7 +293,7 @@ class PNI:
         that vector's C_dist (or bin), and whether each exceeds tau; match_idx and match_distance of the vector
         that counts; and the training image and cell that both vectors came from.
         """
-        return explain_image(self._embed(image), *self._fitted(self.config), self.config)
+        return explain_image(self.embed(image), *self._fitted(self.config), self.config)
 
     # -- keeping -------------------------------------------------------------------------------
 

@@ -95,7 +95,9 @@ def explain_cell(
     if config.nb_gate == "rank" or config.gate_chunk > 1:
         raise PNIError("the release's rank gate (B6, B7) picks by rank, not by a gate: choose another setting")
     own = model.with_config(**config.to_dict())
-    coreset, position, mlp = own._fitted(config)
+    coreset, position, mlp = own.coreset, own.position, own.mlp
+    if coreset is None or position is None or (mlp is None and config.setting in ("B", "E")):
+        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose A or position")
     gh, gw, d = features.shape
     if not 0 <= cell < gh * gw:
         raise PNIError(f"cell {cell} lies outside a {gh}x{gw} grid: choose 0 to {gh * gw - 1}")

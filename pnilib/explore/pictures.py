@@ -46,8 +46,9 @@ def rgb(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
 
 def scale(category: Category, label: str) -> tuple[float, float]:
     """Colour scale (low, high) of a result's maps, the same for all images of the category: median and 99.9 % quantile
-    of all test pixels, as in the figures of the run."""
-    low, high = category.results[label].facts["limits"]
+    of all test pixels, as in the figures of the run.  A map that the run has no result for is on E's scale."""
+    result = category.results.get(label) or category.results.get("E") or category.first
+    low, high = result.facts["limits"]
     return float(low), float(high) if high > low else float(low) + 1e-6
 
 

@@ -1,0 +1,86 @@
+"""The answer to a click: one sentence, the scores under each setting, and training crops, as HTML.
+
+Everything from a run goes through `escape`.
+"""
+
+import math
+from html import escape
+
+from pnilib.errors import PNIError
+from pnilib.explore.explanation import Bin, Explanation, Match, sentence
+from pnilib.explore.opened import Category
+from pnilib.explore.pictures import crop, data_url
+
+__all__ = ["pixel_html"]
+
+_STYLE = "display:inline-block;vertical-align:top;width:118px;margin:0 8px 8px 0;font-size:11px;line-height:1.25"
+
+
+def pixel_html(
+    category: Category, found: Explanation, grid: tuple[int, int], values: dict[str, float],
+    value: float, threshold: float,
+) -> str:  # fmt: skip
+    """values: label -> map value at the pixel.  value, threshold: of the result that is looked at."""
+    context = max(1, found.config.patch // 2)
+
+    def picture(image: int, cell: int, caption: str) -> str:
+        try:
+            inner = (
+                f'<img width="110" src="{data_url(crop(category, image, cell, grid, context))}" alt="training crop">'
+            )
+        except PNIError as fault:
+            inner = f"<i>{escape(str(fault))}</i>"
+        return f'<div style="{_STYLE}">{inner}<br>{caption}</div>'
+
+    def matched(match: Match, head: str) -> str:
+        return picture(match.train_image, match.train_cell, f"<b>{escape(head)}</b><br>{_distance(match)}")
+
+    def shut(match: Match, name: str) -> str:
+        return picture(match.train_image, match.train_cell, f"{_distance(match)}<br>{_closed(match, name)}")
+
+    def binned(one: Bin) -> str:
+        votes = f"{one.votes:,} votes, " if one.votes else ""
+        return picture(one.train_image, one.train_cell, f"{votes}p = {one.probability:.3g}")
+
+    parts = [
+        f'<p class="pni-sentence" style="font-size:14px;line-height:1.4">{escape(sentence(found, value, threshold))}</p>'
+    ]
+    scores = "".join(
+        f"<td style='padding:0 10px'>{escape(label)}<br><b>{at:.4g}</b></td>" for label, at in values.items()
+    )
+    parts.append(f'<table class="pni-values"><tr><td>map here:</td>{scores}</tr></table>')
+    if set(found.matches) == {"none"}:
+        parts.append(_row("Nearest training patch", [matched(found.nearest, "no gate")]))
+    for name, match in found.matches.items():
+        if name == "none":
+            continue
+        parts.append(
+            _row(
+                f"{name}: nearest allowed, and {found.n_shut[name]:,} nearer that are shut (\u03c4 = {found.tau:.2g})",
+                [matched(match, "allowed"), *(shut(other, name) for other in found.shut[name])],
+            )
+        )
+    parts.append(
+        _row(f"Seen at this position in training ({found.n_seen:,} kinds of patch)", [binned(b) for b in found.seen])
+    )
+    if found.expected:
+        parts.append(_row("Expected here from the neighbors", [binned(b) for b in found.expected]))
+    return "".join(parts)
+
+
+def _row(title: str, cards: list[str]) -> str:
+    shown = "".join(cards) if cards else "<i>nothing</i>"
+    return f'<div style="margin-top:6px"><b>{escape(title)}</b><br>{shown}</div>'
+
+
+def _distance(match: Match) -> str:
+    return f"distance {match.distance:.3g}, image {match.train_image}"
+
+
+def _closed(match: Match, name: str) -> str:
+    told = []
+    if name != "position" and math.isfinite(match.p_neighborhood):
+        told.append(f"neighborhood {match.p_neighborhood:.2g}")
+    if name != "neighborhood":
+        told.append(f"position {match.p_position:.2g}")
+    return "shut: " + ", ".join(told)
