@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pnilib.errors import PNIError
 from pnilib.explore.opened import Category, Scored
+from pnilib.explore.pictures import scale
 from pnilib.pni import PNI
 
 __all__ = ["SIDE_BY_SIDE", "change_of_refinement", "features_of", "maps_of"]
@@ -50,15 +51,14 @@ def base_result(category: Category) -> Scored | None:
 
 
 def change_of_refinement(
-    maps: dict[str, Float32[ndarray, "h w"]],
-) -> tuple[Float32[ndarray, "h w"], float] | None:
-    """(PNI minus E, less its median; that median), or None without both maps.
-
-    The network's output has a level of its own, which shifts the whole map and ranks nothing; what is left says where
-    the refinement raises and where it lowers the score.
-    """
+    category: Category, maps: dict[str, Float32[ndarray, "h w"]]
+) -> Float32[ndarray, "h w"] | None:
+    """The map of PNI minus that of E, each in units of its category-wide colour scale (`pictures.scale`: 0 at its low
+    end, 1 at its high end), as the refined map has units of its own; None without both."""
     if "PNI" not in maps or "E" not in maps:
         return None
-    change = maps["PNI"] - maps["E"]
-    level = float(np.median(change))
-    return change - level, level
+    levels = []
+    for label in ("PNI", "E"):
+        low, high = scale(category, label)
+        levels.append((maps[label] - np.float32(low)) / np.float32(high - low))
+    return levels[0] - levels[1]

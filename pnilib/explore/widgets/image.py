@@ -44,11 +44,9 @@ def panels_of(category: Category, label: str, maps: dict[str, ndarray], image: n
                 Panel(f"{label} over the input", image, map_colours(maps[label], scale(category, label), clear=True))
             )
     panels += [Panel(name, map_colours(found, scale(category, name))) for name, found in maps.items()]
-    if (found := change_of_refinement(maps)) is not None:
-        change, level = found
+    if (change := change_of_refinement(category, maps)) is not None:
         most = float(np.abs(change).max())
-        title = f"refinement: PNI − E {-level:+.2g} (±{most:.2g})"
-        panels.append(Panel(title, change_colours(change, most)))
+        panels.append(Panel(f"PNI minus E, both on their scales (±{most:.2g})", change_colours(change, most)))
     return panels
 
 

@@ -42,9 +42,8 @@ def pixel_html(
         votes = f"{one.votes:,} votes, " if one.votes else ""
         return picture(one.train_image, one.train_cell, f"{votes}p = {one.probability:.3g}")
 
-    parts = [
-        f'<p class="pni-sentence" style="font-size:14px;line-height:1.4">{escape(sentence(found, value, threshold))}</p>'
-    ]
+    words = escape(sentence(found, value, threshold))
+    parts = [f'<p class="pni-sentence" style="font-size:14px;line-height:1.4">{words}</p>']
     scores = "".join(
         f"<td style='padding:0 10px'>{escape(label)}<br><b>{at:.4g}</b></td>" for label, at in values.items()
     )
