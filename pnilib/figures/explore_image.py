@@ -1,0 +1,167 @@
+"""One image under several results as a figure (see `pnilib.figures.explore`).
+
+Maps keep the one colour scale of their category and result; white contours run where a map reaches its image threshold,
+cyan ones round the true defect.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+from torch import Tensor
+
+from pnilib.errors import PNIError
+from pnilib.explore.maps import SIDE_BY_SIDE, maps_of
+from pnilib.explore.opened import Category, Exploration
+from pnilib.explore.pictures import CHANGE_COLOURS, scale
+from pnilib.explore.samples import default_threshold
+from pnilib.figures.images import color_bar, draw_outline, show_image, show_map
+from pnilib.figures.labels import drawable, file_label, shortened, suptitle, title, write
+from pnilib.figures.qualitative import PREDICTED
+
+__all__ = ["category_with", "draw_image", "draw_input", "draw_map", "refinement_change", "truth"]
+
+
+def refinement_change(
+    category: Category, maps: dict[str, Float32[ndarray, "h w"]], label: str = "PNI"
+) -> Float32[ndarray, "h w"] | None:
+    """What the refinement changed in an image: the map of `label` minus that of setting E of the same fit.
+
+    maps: of that image (`maps_of`).  Each is taken in parts of its category-wide colour scale (`scale`: 0 at the low
+    end, 1 at the high end): a refined map has a unit of its own (`pnilib.refinement.fusion`), so that the plain
+    difference would say little more than E upside down.  None where `label` is no result of PNI or a map is missing.
+    """
+    base = f"E{label.removeprefix('PNI')}"
+    if not label.startswith("PNI") or label not in maps or base not in maps or maps[label].shape != maps[base].shape:
+        return None
+    (low, high), (base_low, base_high) = scale(category, label), scale(category, base)
+    return (maps[label] - np.float32(low)) / np.float32(high - low) - (maps[base] - np.float32(base_low)) / np.float32(
+        base_high - base_low
+    )
+
+
+def draw_image(
+    opened: Exploration,
+    category: str,
+    i: int,
+    labels: Sequence[str],
+    thresholds: dict[str, float] | None = None,
+    *,
+    columns: int = 4,
+) -> Figure:
+    """Test image i with its true defect, the map of each result in `labels`, and what the refinement changed.
+
+    thresholds: by label, else the default one; a contour runs where the map reaches it.  A setting of which the run
+    has no result, but whose map the fitted model can compute, is drawn on E's scale (`maps_of`); a result without a map
+    is named as such.  Raises PNIError for an image, a category or a result that is not there.
+    """
+    part = category_with(opened, category, i)
+    for label in labels:
+        if label not in part.results and label not in SIDE_BY_SIDE:
+            raise PNIError(f"{part.key}: has no result {label!r}: choose one of {', '.join(part.results)}")
+    maps = maps_of(part, i, tuple(labels))
+    changes = {label: change for label in labels if (change := refinement_change(part, maps, label)) is not None}
+    n = 1 + len(labels) + len(changes)
+    columns = min(max(1, columns), n)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(3.5 * columns, 3.15 * rows + 0.5), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    picture = draw_input(part, i, axes[0])
+    for ax, label in zip(axes[1:], labels, strict=False):
+        name = shortened(label, 24)
+        if (result := part.results.get(label)) is None:
+            draw_map(part, i, label, maps.get(label), math.nan, ax, picture)
+            title(
+                ax, f"{name}: computed now, E's scale" if label in maps else f"{name}: the run has no such result", 8.5
+            )
+            continue
+        threshold = (thresholds or {}).get(label, default_threshold(result))
+        score = float(result.table["score"].iloc[i])
+        called, sign = ("defective", "≥") if score >= threshold else ("normal", "<")
+        draw_map(part, i, label, maps.get(label), threshold, ax, picture)
+        title(ax, f"{name}: called {called}\nscore {score:.4g} {sign} {threshold:.4g}", 8.5)
+    for ax, (label, change) in zip(axes[1 + len(labels) :], changes.items(), strict=False):
+        most = max(float(np.abs(change).max()), 1e-6)
+        ax.imshow(change, cmap=CHANGE_COLOURS, vmin=-most, vmax=most, interpolation="nearest")
+        _outlined(part, i, ax)
+        color_bar(ax, (-most, most), "parts of the colour scale", CHANGE_COLOURS).ax.tick_params(labelsize=8)
+        title(ax, f"{shortened(label, 24)} minus E: what the\nrefinement raised (red), lowered (blue)", 8.5)
+    suptitle(figure, f"{part.name}: {file_label(part.names[i], 60)}, {truth(part, i)}")
+    return figure
+
+
+def category_with(opened: Exploration, category: str, i: int) -> Category:
+    """The category by its key or name.  Raises PNIError when it is not there or has no test image i."""
+    part = opened.category(category)
+    if not 0 <= i < len(part.names):
+        raise PNIError(f"{part.key}: has {len(part.names)} test images, there is no number {i}")
+    return part
+
+
+def truth(category: Category, i: int) -> str:
+    """What the data set says of an image, in words."""
+    label = {0: "normal", 1: "defective"}.get(int(category.labels[i]), "label unknown")
+    kind = str(category.first.table["defect_type"].iloc[i])
+    return f"{label} ({shortened(kind, 30)})" if label == "defective" and kind else label
+
+
+def draw_input(category: Category, i: int, ax: Axes) -> Float[Tensor, "3 h w"] | None:
+    """The image with its true defect; returns it, or None where it cannot be read, which is said in its place."""
+    title(ax, "image, true defect", 8.5)
+    ax.set(xticks=[], yticks=[])
+    try:
+        image = category.image(i)
+    except PNIError as fault:
+        side = category.geometry.crop
+        ax.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), aspect="equal")
+        write(ax, 0.5, 0.5, textwrap.fill(drawable(fault), 38), ha="center", va="center", fontsize=7)
+        return None
+    show_image(image, ax)
+    if _outlined(category, i, ax) is None:
+        title(ax, "image; its true defect is not known", 8.5)
+    return image
+
+
+def _outlined(category: Category, i: int, ax: Axes) -> bool | None:
+    """The true defect's outline; None where it is not known."""
+    try:
+        mask = category.mask(i)
+    except PNIError:  # no data set, or a damaged mask
+        return None
+    ax.set(xticks=[], yticks=[])
+    if mask is None:
+        return None
+    draw_outline(mask, ax)
+    return True
+
+
+def draw_map(
+    category: Category,
+    i: int,
+    label: str,
+    found: Float32[ndarray, "h w"] | None,
+    threshold: float,
+    ax: Axes,
+    picture: Float[Tensor, "3 _h _w"] | None,
+) -> None:
+    """Over the grey image where there is one, with the contour at the threshold; or that there is none."""
+    if found is None:
+        side = category.geometry.crop
+        ax.set(xticks=[], yticks=[], xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), aspect="equal")
+        write(ax, 0.5, 0.3, "no map: the run\nkept none of this result", ha="center", va="center", fontsize=9)
+        return
+    limits = scale(category, label)
+    same = picture is not None and tuple(picture.shape[1:]) == found.shape
+    show_map(found, ax, limits=limits, image=picture if same else None)
+    if math.isfinite(threshold):
+        draw_outline(torch.from_numpy(found >= threshold), ax, PREDICTED)
+    _outlined(category, i, ax)
+    color_bar(ax, limits, "anomaly score").ax.tick_params(labelsize=8)
