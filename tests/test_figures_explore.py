@@ -15,7 +15,6 @@ from tiny_run import ODD, tiny_store, write_unit
 
 from pnilib.errors import PNIError
 from pnilib.explore import Exploration, open_exploration
-from pnilib.explore.maps import maps_of
 from pnilib.explore.pictures import scale
 from pnilib.explore.samples import Filter, changed_sides, counts, samples
 from pnilib.figures import labels
@@ -25,7 +24,6 @@ from pnilib.figures.explore import (
     draw_pixel,
     draw_samples,
     draw_threshold,
-    refinement_change,
 )
 from pnilib.figures.images import OUTLINE
 
@@ -183,15 +181,6 @@ def test_image_shows_each_result_on_its_scale(opened: Exploration) -> None:
     assert outlined == [OUTLINE]
 
 
-def test_refinement_change_is_in_parts_of_both_scales(opened: Exploration) -> None:
-    category = opened.category("one")
-    maps = maps_of(category, 0)
-    change = refinement_change(category, maps)
-    parts = [(maps[name] - scale(category, name)[0]) / np.ptp(scale(category, name)) for name in ("PNI", "E")]
-    assert change is not None and np.allclose(change, parts[0] - parts[1], atol=1e-4)
-    assert refinement_change(category, maps, "E") is None and refinement_change(category, {"PNI": maps["PNI"]}) is None
-
-
 def test_image_without_data_masks_or_result(opened: Exploration, tiny_store: Path, tmp_path: Path) -> None:
     moved = open_exploration(tiny_store, data=tmp_path / "gone")
     said = words(drawn(draw_image(moved, "one", 0, ["A", "PNI"])))
@@ -208,7 +197,7 @@ def test_image_without_data_masks_or_result(opened: Exploration, tiny_store: Pat
 # -- one pixel -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", ["E", "A", "PNI", "no map"])
+@pytest.mark.parametrize("label", ["E", "A", "PNI", "position", "no map"])
 def test_pixel_says_its_sentence_and_shows_the_crops(opened: Exploration, label: str) -> None:
     category = opened.category("two parts")
     category.results["no map"] = dataclasses.replace(category.results["E"], label="no map")

@@ -19,7 +19,7 @@ from pnilib.explore.opened import Exploration
 from pnilib.explore.samples import PAPER_ERRORS, category_counts, changed_sides, counts, is_mvtec, samples
 from pnilib.figures.curves import histogram_edges
 from pnilib.figures.distributions import COLORS
-from pnilib.figures.explore_image import draw_image, refinement_change
+from pnilib.figures.explore_image import draw_image
 from pnilib.figures.explore_pixel import draw_pixel
 from pnilib.figures.explore_sheets import Tile, draw_sheet, many
 from pnilib.figures.labels import file_label, shortened, suptitle, title, write, write_on
@@ -32,7 +32,6 @@ __all__ = [
     "draw_pixel",
     "draw_samples",
     "draw_threshold",
-    "refinement_change",
 ]
 
 OUTCOME_STYLES = {

@@ -17,7 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pnilib.errors import PNIError
-from pnilib.explore.maps import SIDE_BY_SIDE, maps_of
+from pnilib.explore.maps import SIDE_BY_SIDE, change_of_refinement, maps_of
 from pnilib.explore.opened import Category, Exploration
 from pnilib.explore.pictures import CHANGE_COLOURS, scale
 from pnilib.explore.samples import default_threshold
@@ -25,25 +25,7 @@ from pnilib.figures.images import color_bar, draw_outline, show_image, show_map
 from pnilib.figures.labels import drawable, file_label, shortened, suptitle, title, write
 from pnilib.figures.qualitative import PREDICTED
 
-__all__ = ["category_with", "draw_image", "draw_input", "draw_map", "refinement_change", "truth"]
-
-
-def refinement_change(
-    category: Category, maps: dict[str, Float32[ndarray, "h w"]], label: str = "PNI"
-) -> Float32[ndarray, "h w"] | None:
-    """What the refinement changed in an image: the map of `label` minus that of setting E of the same fit.
-
-    maps: of that image (`maps_of`).  Each is taken in parts of its category-wide colour scale (`scale`: 0 at the low
-    end, 1 at the high end): a refined map has a unit of its own (`pnilib.refinement.fusion`), so that the plain
-    difference would say little more than E upside down.  None where `label` is no result of PNI or a map is missing.
-    """
-    base = f"E{label.removeprefix('PNI')}"
-    if not label.startswith("PNI") or label not in maps or base not in maps or maps[label].shape != maps[base].shape:
-        return None
-    (low, high), (base_low, base_high) = scale(category, label), scale(category, base)
-    return (maps[label] - np.float32(low)) / np.float32(high - low) - (maps[base] - np.float32(base_low)) / np.float32(
-        base_high - base_low
-    )
+__all__ = ["category_with", "draw_image", "draw_input", "draw_map", "truth"]
 
 
 def draw_image(
@@ -66,8 +48,8 @@ def draw_image(
         if label not in part.results and label not in SIDE_BY_SIDE:
             raise PNIError(f"{part.key}: has no result {label!r}: choose one of {', '.join(part.results)}")
     maps = maps_of(part, i, tuple(labels))
-    changes = {label: change for label in labels if (change := refinement_change(part, maps, label)) is not None}
-    n = 1 + len(labels) + len(changes)
+    change = change_of_refinement(part, maps) if "PNI" in labels else None
+    n = 1 + len(labels) + (change is not None)
     columns = min(max(1, columns), n)
     rows = -(-n // columns)
     figure = Figure(figsize=(3.5 * columns, 3.15 * rows + 0.5), layout="constrained")
@@ -88,12 +70,12 @@ def draw_image(
         called, sign = ("defective", "≥") if score >= threshold else ("normal", "<")
         draw_map(part, i, label, maps.get(label), threshold, ax, picture)
         title(ax, f"{name}: called {called}\nscore {score:.4g} {sign} {threshold:.4g}", 8.5)
-    for ax, (label, change) in zip(axes[1 + len(labels) :], changes.items(), strict=False):
-        most = max(float(np.abs(change).max()), 1e-6)
+    if change is not None:
+        ax, most = axes[n - 1], max(float(np.abs(change).max()), 1e-6)
         ax.imshow(change, cmap=CHANGE_COLOURS, vmin=-most, vmax=most, interpolation="nearest")
         _outlined(part, i, ax)
         color_bar(ax, (-most, most), "parts of the colour scale", CHANGE_COLOURS).ax.tick_params(labelsize=8)
-        title(ax, f"{shortened(label, 24)} minus E: what the\nrefinement raised (red), lowered (blue)", 8.5)
+        title(ax, "PNI minus E: what the\nrefinement raised (red), lowered (blue)", 8.5)
     suptitle(figure, f"{part.name}: {file_label(part.names[i], 60)}, {truth(part, i)}")
     return figure
 

@@ -16,9 +16,10 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.explore.explanation import Bin, Explanation, Match, cell_at, explain_cell, sentence
-from pnilib.explore.maps import features_of
+from pnilib.explore.maps import COMPUTED, base_result, features_of, maps_of
 from pnilib.explore.opened import Category, Exploration, Scored
 from pnilib.explore.pictures import crop
 from pnilib.explore.samples import default_threshold
@@ -58,17 +59,18 @@ def draw_pixel(
     """Why a pixel of test image i scores as it does under a result: its matches as crops of the training images that
     they come from, the nearer ones that a gate shut, what was seen here in training, what the neighbors let expect.
 
-    threshold: of the image, else the default one.  Where the pixel cannot be explained (no data set, no model, the
-    release's rank gate) the figure says why.  Raises PNIError for a pixel, an image or a result that is not there.
+    threshold: of the image, else the default one.  `label` may also be a setting that E's model can compute.  Where
+    the pixel cannot be explained (no data set, no model, the release's rank gate) the figure says why.  Raises PNIError
+    for a pixel, an image or a result that is not there.
     """
     part = category_with(opened, category, i)
-    if label not in part.results:
-        raise PNIError(f"{part.key}: has no result {label!r}: choose one of {', '.join(part.results)}")
-    result = part.results[label]
-    size, border = result.config.image_crop, result.config.border_cells if result.config.border == "replicate" else 0
+    result, config = _explained_by(part, label)
+    size, border = config.image_crop, config.border_cells if config.border == "replicate" else 0
     cell_at(row, column, size, (1, 1))  # raises for a pixel outside
-    threshold = default_threshold(result) if threshold is None else threshold
-    value = math.nan if result.maps is None else float(result.maps[i, row, column])
+    if threshold is None:
+        threshold = default_threshold(part.results[label]) if label in part.results else math.nan
+    found_map = maps_of(part, i, (label,)).get(label)
+    value = math.nan if found_map is None else float(found_map[row, column])
     rows: list[tuple[str, list[_Crop]]] = []
     box = None
     try:
@@ -76,9 +78,9 @@ def draw_pixel(
         features = features_of(model, part, i)
         grid = (int(features.shape[0]), int(features.shape[1]))
         cell = cell_at(row, column, size, grid, border)
-        found = explain_cell(model, features, cell, result.config, most=most)
-        text, box = _words(found, value, threshold), cell_box(cell, grid, size)
-        text += f" Score of this patch by setting: {_settings(model, features, cell, result)}."
+        found = explain_cell(model, features, cell, config, most=most)
+        text, box = sentence(found, value, threshold), cell_box(cell, grid, size)
+        text += f" Score of this patch by setting: {_settings(model, features, cell, config)}."
         rows = _rows(part, part.image(i), found, grid)
     except PNIError as fault:
         text = f"This pixel is not explained: {fault}"
@@ -97,8 +99,7 @@ def draw_pixel(
         if k == 0:
             picture = draw_input(part, i, ax)
         else:
-            kept = None if result.maps is None else np.array(result.maps[i])
-            draw_map(part, i, label, kept, threshold, ax, picture)
+            draw_map(part, i, label, found_map, threshold, ax, picture)
             title(ax, f"map, {shortened(label, 30)}", 8.5)
         ax.set_anchor("W")
         _mark(ax, row, column, box)
@@ -130,13 +131,15 @@ def _rows(
 
     rows = []
     for name, match in found.matches.items():
-        crops = [matched("nearest" if name == "none" else "allowed", COLORS[2], match)]
+        none = name in found.none_allowed
+        crops = [matched("nearest" if name == "none" else "shut too" if none else "allowed", COLORS[2], match)]
         crops += [matched("shut", COLORS[1], one) for one in found.shut[name]]
         n, shown = found.n_shut[name], len(found.shut[name])
         shut = f"the {n} nearer ones that it shuts" if n > 1 else "the nearer one that it shuts"
         shut = f"{shown} of {shut}" if shown < n else shut
         gate = "No gate" if name == "none" else f"{name[0].upper()}{name[1:]} gate, open where p > τ = {found.tau:.2g}"
-        rows.append((f"{gate}: the nearest that it allows{f', and {shut}' if n else '; none is nearer'}", crops))
+        which = "it allows none, so the farthest counts" if none else "the nearest that it allows"
+        rows.append((f"{gate}: {which}{f', and {shut}' if n else '; none is nearer'}", crops))
     patch = _Crop(own, "black", ("this patch", f"score {found.score:.3g}"))
     rows[0] = (rows[0][0], [patch, *rows[0][1]])
     if list(found.matches) == ["none"]:
@@ -151,21 +154,22 @@ def _rows(
     return rows
 
 
-def _words(found: Explanation, value: float, threshold: float) -> str:
-    """The sentence; without its first part where the run kept no map."""
-    text = sentence(found, value, threshold)
-    if math.isnan(value):
-        text = text[text.index("this patch scores") :]
-        text = f"(The run kept no map of this result.) {text[0].upper()}{text[1:]}"
-    return text
+def _explained_by(category: Category, label: str) -> tuple[Scored, PNIConfig]:
+    """The result whose model explains, and the setting: that of the result, or one that E's model can compute."""
+    if (result := category.results.get(label)) is not None:
+        return result, result.config
+    base = base_result(category)
+    if base is None or label not in COMPUTED:
+        raise PNIError(f"{category.key}: has no result {label!r}: choose one of {', '.join(category.results)}")
+    return base, base.config.replace(setting=label)
 
 
-def _settings(model: PNI, features: Float32[Tensor, "gh gw d"], cell: int, result: Scored) -> str:
+def _settings(model: PNI, features: Float32[Tensor, "gh gw d"], cell: int, config: PNIConfig) -> str:
     """The patch's score under each setting that the fitted model can score."""
     found = []
-    for name in ("A", "B", "position", "E"):
+    for name in COMPUTED:
         try:
-            score = explain_cell(model, features, cell, result.config.replace(setting=name), most=1).score
+            score = explain_cell(model, features, cell, config.replace(setting=name), most=1).score
         except PNIError:  # a model without MLP
             continue
         found.append(f"{name} {score:.3g}")
