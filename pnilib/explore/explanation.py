@@ -57,7 +57,8 @@ class Explanation:
     cell: row-major.  score: S(x), nats.  tau: of eq. (5).  matches: gate -> the nearest vector that it allows; one,
     or two where two gated scores are averaged (combine=score).  shut: gate -> the vectors nearer than that, at most
     `most`, nearest first; n_shut: gate -> how many there are.  seen: the commonest bins of the position histogram here.
-    expected: those of the neighborhood's distribution.  n_seen: bins that were seen here at all.
+    expected: those of the neighborhood's distribution.  n_seen: bins that were seen here at all.  none_allowed: gates
+    that shut every vector (tau=dist can), whose match is the farthest one, as in `pnilib.scoring.gated_nearest`.
     """
 
     config: PNIConfig
@@ -71,6 +72,7 @@ class Explanation:
     seen: list[Bin] = field(default_factory=list)
     n_seen: int = 0
     expected: list[Bin] = field(default_factory=list)
+    none_allowed: tuple[str, ...] = ()
 
 
 def cell_at(row: float, column: float, size: int, grid: tuple[int, int], border: int = 0) -> int:
@@ -126,8 +128,8 @@ def explain_cell(
     matches, shut, n_shut = {}, {}, {}
     for name, allowed in _gates(p_nb, p_pos, marginal, to_dist, limit, config).items():
         is_open = allowed[0, order]
-        rank = int(is_open.int().argmax()) if bool(is_open.any()) else len(order) - 1
-        matches[name] = match(int(order[rank]))
+        rank = int(is_open.int().argmax()) if bool(is_open.any()) else len(order)
+        matches[name] = match(int(order[min(rank, len(order) - 1)]))
         closed = [int(k) for k in order[:rank]]
         shut[name], n_shut[name] = [match(k) for k in closed[:most]], len(closed)
 
@@ -144,6 +146,7 @@ def explain_cell(
         config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut,
         seen=[b for b in bins(p_pos[0], votes) if b.votes > 0], n_seen=int((votes > 0).sum()),
         expected=[] if p_nb is None else bins(p_nb[0], None),
+        none_allowed=tuple(name for name in matches if n_shut[name] == len(order)),
     )  # fmt: skip
 
 
@@ -179,11 +182,11 @@ def _gates(
 
 
 def sentence(found: Explanation, value: float, threshold: float) -> str:
-    """What made this pixel score as it did, in words.  value: of the map.  threshold: of the image, same units."""
-    side = "above" if value >= threshold else "below"
-    at = f"The map is {value:.3g} here, {side} the image threshold {threshold:.3g}" if math.isfinite(threshold) else (
-        f"The map is {value:.3g} here"
-    )  # fmt: skip
+    """What made this pixel score as it did, in words.  value: of the map, NaN where the run kept none.  threshold: of
+    the image, left out where it is not one of the map (image_score other than max)."""
+    at = f"The map is {value:.3g} here" if math.isfinite(value) else "The run kept no map of this result"
+    if math.isfinite(value) and math.isfinite(threshold) and found.config.image_score == "max":
+        at += f", {'at or above' if value >= threshold else 'below'} the image threshold {threshold:.3g}"
     free = [name for name in found.matches if found.n_shut[name] == 0]
     parts = []
     if free:
@@ -193,7 +196,13 @@ def sentence(found: Explanation, value: float, threshold: float) -> str:
             f"{found.nearest.distance:.3g} away{gates}"
         )
     for name, match in found.matches.items():
-        if name not in free:
+        if name in found.none_allowed:
+            parts.append(
+                f"the {_gate_name(name)} shuts all {found.n_shut[name]:,} training patches ({_reason(name, found)}), "
+                f"so the farthest (training image {match.train_image}) counts, {match.distance:.3g} away instead of "
+                f"{found.nearest.distance:.3g}"
+            )
+        elif name not in free:
             many = "es" if found.n_shut[name] > 1 else ""
             parts.append(
                 f"the {_gate_name(name)} shuts {found.n_shut[name]:,} nearer training patch{many} "
@@ -226,9 +235,11 @@ def _reason(name: str, found: Explanation) -> str:
 
 def _verdict(found: Explanation) -> str:
     """Appearance, or place: what the distance would be without gates against what it is."""
-    lifted = found.score - found.config.lambda_ * found.nearest.distance
-    if lifted > 0.25 * found.score:
-        return "So it is the wrong thing for this place more than an unknown one."
-    if any(found.n_shut.values()):
+    if not any(found.n_shut.values()):
+        return "So only its looks count: no gate stands between it and its nearest neighbor."
+    counted = sum(match.distance for match in found.matches.values()) / len(found.matches)
+    added = counted - found.nearest.distance
+    if added <= 0.05 * counted:
         return "So the gates change little: it is how the patch looks."
-    return "So only its looks count: no gate stands between it and its nearest neighbor."
+    more = "its place more than its looks" if added > 0.5 * counted else "its looks more than its place"
+    return f"So it is {more}: of the distance {counted:.3g}, the gates make {added:.3g}."
