@@ -288,6 +288,19 @@ def test_a_model_outside_the_run_is_never_opened(store: Path, tiny_store: Path, 
         category.model(category.results["PNI"])
 
 
+def test_a_part_taken_out_of_its_store_looks_nowhere_else(tiny_store: Path, tmp_path: Path) -> None:
+    """The ids that a unit needs are relative to a store; a copied part has none, not some folder above it."""
+    part = next(tiny_store.glob("mvtec/one/*"))
+    lone = shutil.copytree(part, tmp_path / "deep/er/part")
+    shutil.copytree(tiny_store / "mvtec", tmp_path / "mvtec")
+    category = open_exploration(lone).category("one")
+    assert isinstance(category.model(category.results["E"]), PNI)  # its own
+    with pytest.raises(PNIError, match="the fitted model of PNI is not there"):
+        category.model(category.results["PNI"])
+    whole = open_exploration(tmp_path / "mvtec/one").category("one")  # still in its place
+    assert whole.model_folder(whole.results["PNI"]) == whole.model_folder(whole.results["E"])
+
+
 def test_several_data_sets_take_no_data(tmp_path: Path) -> None:
     write_unit(tmp_path / "a/u", [0.0], [0])
     source = dict(dataset="demo", category="part", root="/nowhere", options=[])
@@ -298,6 +311,18 @@ def test_several_data_sets_take_no_data(tmp_path: Path) -> None:
         opened.category("part")
     with pytest.raises(PNIError, match="the run has several data sets: open one of them"):
         open_exploration(tmp_path, data=tmp_path)
+
+
+def test_without_masks_or_labels(store: Path, tmp_path: Path) -> None:
+    """None where the true defect is unknown; all False where there is none to know."""
+    data = write_data(tmp_path)
+    shutil.rmtree(data / "one/ground_truth")
+    for file in store.glob("mvtec/one/*/*/*/*.scores.csv"):
+        file.write_text(file.read_text().replace("one/test/good/007.png,0,", "one/test/good/007.png,-1,"))
+    category = open_exploration(store, data=data).category("one")
+    assert category.mask(0) is None and category.mask(7) is None
+    normal = category.mask(5)
+    assert normal is not None and not bool(normal.any())
 
 
 # -- several units of one name -----------------------------------------------------------------------

@@ -343,9 +343,11 @@ def _category(units: Sequence[tuple[Path, dict[str, Any]]], data: Path | str | N
 
 
 def _store_of(result: Scored) -> Path | None:
-    """The folder that the ids of units are relative to, or None for a scored fit."""
-    parts = result.folder.resolve().parents
-    return parts[4] if len(parts) > 4 and result.unit["kind"] != "scored" else None
+    """The folder that ids of units are relative to; None for a scored fit, and for a unit taken out of its store."""
+    folder, unit = result.folder.resolve(), result.unit
+    parts = (unit["source"]["dataset"], unit["source"]["category"], unit["member"], f"seed{unit['seed']}")
+    store = folder.parents[min(4, len(folder.parents) - 1)]
+    return store if folder.parent == store.joinpath(*map(slug, parts)) and unit["kind"] != "scored" else None
 
 
 @lru_cache(maxsize=MODELS)
