@@ -142,6 +142,12 @@ def test_both_gates_by_hand(combine: str, cell: int, n_shut: dict[str, int], sco
     assert found.none_allowed == ()
 
 
+def test_eq_6_halves_the_sum_by_hand() -> None:
+    """(0.04 + 0.22) / 2 = 0.13 > 0.125, though 0.04 alone does not open; (0.04 + 0.2) / 2 = 0.12 stays shut."""
+    assert explain(0, [[[22, 78]] * 2] * 2).n_shut == {"eq. (6)": 0}
+    assert explain(0, [[[20, 80]] * 2] * 2).n_shut == {"eq. (6)": 2}
+
+
 def test_lambda_and_prefactor_by_hand() -> None:
     assert explain(0, setting="position", lambda_=0.5).score == 0.5 * 8.25
     found = explain(0, setting="A", lambda_=0.5, likelihood="density")
