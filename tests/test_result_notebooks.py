@@ -1,4 +1,4 @@
-"""Notebooks 09 to 11 on a tiny finished grid, through the runner of `pni reproduce`; one run of it is missing."""
+"""Notebooks 09 to 12 on a tiny finished grid, through the runner of `pni reproduce`; one run of it is missing."""
 
 import shutil
 from pathlib import Path
@@ -55,6 +55,23 @@ def test_notebook_runs(name: str, places: dict[str, str], tmp_path: Path) -> Non
     executed = (tmp_path / f"{name}.ipynb").read_text()
     assert "units of work are missing" in executed and "in place of MVTec AD, BTAD and VisA" in executed
     assert list(tmp_path.glob("*.png"))  # saved by the last cell
+
+
+def test_explorer_notebook_runs(places: dict[str, str], tmp_path: Path) -> None:
+    """Every view is there without a browser, the widget does no harm to the page, and the run is only read."""
+    path = FOLDER / "12_explore_misclassified.ipynb"
+    assert parameter_names(path) == [
+        "profile", "categories", "device", "data_dir", "store_dir", "run_dir", "run_data", "interactive", "out_dir",
+    ]  # fmt: skip
+    before = sorted(file for file in Path(places["store_dir"]).rglob("*") if file.is_file())
+    parameters = dict(run_dir=places["store_dir"], interactive="always", out_dir=str(tmp_path))
+    result = run_notebook(path, tmp_path, parameters, timeout_s=900, progress=False)
+    assert result.ok, f"{result.failing_cell}: {result.error}"
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 9
+    assert sorted(file for file in Path(places["store_dir"]).rglob("*") if file.is_file()) == before
+    assert (tmp_path / "explore.png").exists() and (tmp_path / "explore_selection.html").exists()
+    page = (tmp_path / "12_explore_misclassified.html").read_text()
+    assert "<script" not in page and page.count("data:image/png") >= 8
 
 
 def test_results_are_only_read(places: dict[str, str]) -> None:

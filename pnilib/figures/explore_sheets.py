@@ -46,6 +46,8 @@ def draw_sheet(
         raise PNIError(f"columns={columns}, most={most}: give 1 or more")
     if not tiles:
         figure = Figure(figsize=(left + 4.0, max(1.0, least)))
+        if not left:  # notebooks show no figure that is without axes
+            figure.add_axes((0.0, 0.0, 1.0, 1.0)).set_axis_off()
         write_on(figure, (left + 2.0) / (left + 4.0), 0.5, caption if left else "no samples to show", ha="center",
                  va="center", fontsize=11)  # fmt: skip
         return figure
