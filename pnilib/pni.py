@@ -276,7 +276,7 @@ class PNI:
         return self.coreset, self.position, self.mlp
 
     def embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
-        """Local features of one RGB image in [0, 1] of the configured size.  Raises PNIError for another size, or NaN."""
+        """Local features of one RGB image in [0, 1].  Raises PNIError for another size than configured, or NaN."""
         side = self.config.image_crop
         if tuple(image.shape) != (3, side, side):
             raise PNIError(f"image of shape {tuple(image.shape)}: the model wants (3, {side}, {side})")

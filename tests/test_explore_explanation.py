@@ -204,7 +204,7 @@ def test_sentences_by_hand() -> None:
     other = explain(0, setting="position", image_score="top1")  # whose threshold is not one of the map
     assert sentence(other, 5.0, 2.0) == f"The map is 5 here; {shut}"
 
-    free = "the nearest training patch of all (training image 2) is 0.25 away"
+    free = "the nearest patch of the coreset (training image 2) is 0.25 away"
     none = "So only its looks count: no gate stands between it and its nearest neighbor."
     assert sentence(explain(0, setting="A"), 5.0, 2.0).endswith(f"this patch scores 0.25: {free}. {none}")
     opened = sentence(explain(2, setting="position"), 5.0, 2.0)

@@ -211,7 +211,7 @@ def test_pixel_says_its_sentence_and_shows_the_crops(opened: Exploration, label:
     assert "Seen at this position in training" in said and "votes" in said
     assert "cannot\nbe read" not in said
     assert "Expected here by the network from the neighbors" in said
-    assert ("No gate: the nearest training patch of all" in said) == (label == "A")
+    assert ("No gate: the nearest patch of the coreset" in said) == (label == "A")
 
 
 def test_pixel_without_data_model_or_gate(opened: Exploration, tiny_store: Path, tmp_path: Path) -> None:

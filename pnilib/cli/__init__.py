@@ -12,7 +12,7 @@ from collections.abc import Callable
 import typer
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, demo, model, refinement, reproduce
+from pnilib.cli import data, demo, explore, model, refinement, reproduce
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -32,7 +32,9 @@ A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset 
 pni evaluate runs/mtd;
 pni refine runs/mtd;  pni evaluate runs/mtd --refined
 
-Every table and figure of the paper:  pni reproduce  (on the demo data; --data mvtec=FOLDER for the real ones)""",
+Every table and figure of the paper:  pni reproduce  (on the demo data; --data mvtec=FOLDER for the real ones)
+
+Why was this sample misclassified?  pni explore runs/mtd""",
 )
 
 
@@ -52,7 +54,8 @@ def _root(
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
-    model.ablation, reproduce.reproduce, reproduce.runs, demo.notebooks,
+    model.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
+    demo.notebooks,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

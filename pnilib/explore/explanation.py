@@ -192,7 +192,7 @@ def sentence(found: Explanation, value: float, threshold: float) -> str:
     if free:
         gates = "" if free == ["none"] else f" and allowed by the {' and the '.join(_gate_name(name) for name in free)}"
         parts.append(
-            f"the nearest training patch of all (training image {found.nearest.train_image}) is "
+            f"the nearest patch of the coreset (training image {found.nearest.train_image}) is "
             f"{found.nearest.distance:.3g} away{gates}"
         )
     for name, match in found.matches.items():

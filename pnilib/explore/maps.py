@@ -29,8 +29,8 @@ def maps_of(category: Category, i: int, extra: tuple[str, ...] = ()) -> dict[str
     those that the model of E computes, where the run keeps it and the data set is at hand."""
     results, found = category.results, {}
     for label in dict.fromkeys([*SIDE_BY_SIDE, *extra]):
-        if label in results and results[label].maps is not None:
-            found[label] = np.array(results[label].maps[i])
+        if label in results and (kept := results[label].maps) is not None:
+            found[label] = np.array(kept[i])
     missing = [label for label in COMPUTED if label not in found]
     if missing and (base := base_result(category)) is not None:
         try:

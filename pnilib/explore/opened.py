@@ -27,7 +27,7 @@ from pnilib.errors import PNIError
 from pnilib.images import Geometry
 from pnilib.pni import PNI
 from pnilib.reproduction.plan import slug
-from pnilib.reproduction.units import relative
+from pnilib.reproduction.units import image_names
 
 __all__ = ["Category", "Exploration", "Scored", "open_exploration"]
 
@@ -156,7 +156,7 @@ class Category:
         except PNIError as fault:
             raise PNIError(f"{fault} (looked for {self.key}: say where it is with --data)") from None
         test = data.test
-        found = [relative(str(path), test) for path in test.samples["image_path"]]
+        found = image_names(test)
         if found != self.names:
             lost = next((name for name in self.names if name not in found), None)
             why = f"lacks {lost}" if lost is not None else f"holds {len(found)} images, the run {len(self.names)}"
@@ -171,6 +171,12 @@ class Category:
     def test(self) -> Split:
         return self.data.test
 
+    def move(self, root: Path) -> None:
+        """Look for the data set in another place from now on."""
+        self.root = root
+        for name in ("data", "train", "test"):
+            self.__dict__.pop(name, None)
+
     def image(self, i: int, geometry: Geometry | None = None) -> Float[Tensor, "3 h w"]:
         """Test image i, RGB in [0, 1]."""
         return self.test.image(i, geometry or self.geometry)
@@ -182,9 +188,17 @@ class Category:
     def model(self, result: Scored) -> PNI:
         """The fitted detector behind a result: its own, or the one that its network or ensemble needs.
 
-        Raises PNIError when the run keeps none (`pni runs --clean models`).
+        Raises PNIError when the run keeps none (`pni runs --clean models`), and when the data set at hand has other
+        training images than it was fitted on.
         """
-        return _load_model(self.model_folder(result))
+        model = _load_model(self.model_folder(result))
+        if self.root.is_dir():
+            here = [Path(str(path)).name for path in self.train.samples["image_path"]]
+            if here != [Path(path).name for path in model.train_paths]:
+                raise PNIError(
+                    f"{self.root}: its training images are not those of the run: say where they are with --data"
+                )
+        return model
 
     def model_folder(self, result: Scored) -> Path:
         store, unit, folder = _store_of(result), result.unit, result.folder
@@ -217,6 +231,13 @@ class Exploration:
         rank = {name: k for k, name in enumerate(ORDER)}
         return sorted(found, key=lambda label: rank.get(label, len(rank)))
 
+    @property
+    def home(self) -> Path:
+        """Where notes on it belong: the whole store or `pni fit` folder, whichever part of it was opened."""
+        first = next(iter(self.categories.values())).first
+        scored = first.folder.resolve().parents[1] if first.unit["kind"] == "scored" else self.folder
+        return _store_of(first) or scored
+
     def category(self, key: str) -> Category:
         """By key, or by name alone where that is enough.  Raises PNIError for none."""
         matching = [c for c in self.categories.values() if key in (c.key, c.name)]
@@ -239,7 +260,9 @@ def open_exploration(
         second = _open(Path(other), data)
         name = Path(other).resolve().name
         shared = [key for key in opened.categories if key in second.categories]
-        shared = [k for k in shared if opened.categories[k].names == second.categories[k].names]
+        differing = [key for key in shared if opened.categories[key].names != second.categories[key].names]
+        shared = [key for key in shared if key not in differing]
+        opened.unfinished += [f"{name}: {key}: has other test images, so it is not compared" for key in differing]
         if not shared:
             raise PNIError(f"{other}: shares no category with the same test images with {run}: nothing to compare")
         for key in shared:

@@ -143,7 +143,7 @@ def _rows(
     patch = _Crop(own, "black", ("this patch", f"score {found.score:.3g}"))
     rows[0] = (rows[0][0], [patch, *rows[0][1]])
     if list(found.matches) == ["none"]:
-        rows[0] = ("No gate: the nearest training patch of all", rows[0][1])
+        rows[0] = ("No gate: the nearest patch of the coreset", rows[0][1])
     seen = [taken(one, "#777777", f"p {one.probability:.2g}, {one.votes:,} votes") for one in found.seen]
     if seen:
         many = f"{found.n_seen} kinds of patch" if found.n_seen != 1 else "1 kind of patch"

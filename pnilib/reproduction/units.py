@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import os
 import platform
 import resource
 import shutil
@@ -210,7 +211,7 @@ def write_setting(
         for kind in sorted(set(defects[labels == 1]))
         if (labels == 0).any() and (part := (labels == 0) | ((labels == 1) & (defects == kind))).any()
     }
-    names = [relative(path, test) for path in test.samples["image_path"]]
+    names = image_names(test)
     table = pd.DataFrame(dict(image=names, label=labels, defect_type=defects, score=prediction.image_scores))
     with atomic_write(folder / f"{slug(name)}.scores.csv") as handle:
         table.to_csv(handle, index=False, lineterminator="\n")
@@ -242,10 +243,14 @@ def write_setting(
     )
 
 
-def relative(path: str, split: Split) -> str:
-    """An image's path within its data set, the same wherever that lies."""
-    whole = Path(path)
-    return (whole.relative_to(split.root) if whole.is_relative_to(split.root) else Path(whole.name)).as_posix()
+def image_names(split: Split) -> list[str]:
+    """Each image's path within its data set, the same wherever that lies; of images outside it, within the folder that
+    holds them all."""
+    paths = [Path(path) for path in split.samples["image_path"]]
+    root = split.root
+    if not all(path.is_relative_to(root) for path in paths):
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def _interval(replicates: ndarray) -> list[float | None]:

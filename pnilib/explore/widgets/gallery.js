@@ -15,9 +15,9 @@ function render({ model, el }) {
       card.dataset.key = item.key;
       card.dataset.outcome = item.outcome;
       card.setAttribute("role", "option");
-      card.title = item.name + "\n" + item.caption + "\n" + item.outcome;
+      card.title = item.full + "\n" + item.caption + "\n" + item.outcome;
       const picture = document.createElement("img");
-      picture.alt = item.name;
+      picture.alt = item.full;
       if (pictures[item.key]) picture.src = pictures[item.key];
       const mark = document.createElement("span");
       mark.className = "pni-mark";
@@ -54,7 +54,7 @@ function render({ model, el }) {
     for (const card of grid.children) {
       const item = by[card.dataset.key];
       card.dataset.outcome = item.outcome;
-      card.title = item.name + "\n" + item.caption + "\n" + item.outcome;
+      card.title = item.full + "\n" + item.caption + "\n" + item.outcome;
       card.querySelector(".pni-mark").textContent = item.mark;
       card.lastChild.textContent = item.caption;
     }

@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 
 
 class Gallery(anywidget.AnyWidget):  # type: ignore[misc]
-    """items: one dict a card with key, name, caption, outcome, mark; all but key are shown as they are, as text.
+    """items: one dict a card with key, name, full (name), caption, outcome, mark; all are shown as
+    text.
     pictures: key -> data URL.  selected: key of the card clicked last; chosen: how many clicks there were."""
 
     _esm = HERE / "gallery.js"

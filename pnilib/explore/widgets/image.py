@@ -46,78 +46,70 @@ def panels_of(category: Category, label: str, maps: dict[str, ndarray], image: n
     panels += [Panel(name, map_colours(found, scale(category, name))) for name, found in maps.items()]
     if (change := change_of_refinement(category, maps)) is not None:
         most = float(np.abs(change).max())
-        panels.append(Panel(f"PNI minus E, both on their scales (±{most:.2g})", change_colours(change, most)))
+        panels.append(Panel(f"PNI minus E (±{most:.2g} of scale)", change_colours(change, most)))
     return panels
 
 
 class ImagePlot(Plot):
     """`on_pixel(row, column)` is called for each click, px of the image."""
 
-    def __init__(self, n_panels: int, on_pixel: Callable[[int, int], None]) -> None:
-        self._n = n_panels
-        rows = -(-n_panels // COLUMNS)
-        columns = min(COLUMNS, n_panels)
-        super().__init__(
-            make_subplots(rows, columns, subplot_titles=[" "] * n_panels, horizontal_spacing=0.01,
-                          vertical_spacing=min(0.08, 0.09 / rows))
-        )  # fmt: skip
-        empty = data_url(png(np.zeros((2, 2, 3), np.uint8)))
-        with self.changes():
-            for k in range(n_panels):
-                at = dict(row=k // columns + 1, col=k % columns + 1)
-                self.add_image(source=empty, hoverinfo="x+y", **at)
-                self.add_image(source=empty, opacity=0.6, visible=False, hoverinfo="skip", **at)
-                self.add_scatter(mode="lines", line=dict(color=OUTLINE, width=2), hoverinfo="skip", **at)
-                self.add_scatter(
-                    mode="markers", hoverinfo="skip",
-                    marker=dict(symbol="cross-thin", size=16, line=dict(color="#00ff00", width=2)), **at,
-                )  # fmt: skip
-                self.data[4 * k].on_click(lambda _t, points, _s: self._clicked(points, on_pixel))
-            self.update_xaxes(matches="x", showticklabels=False, showgrid=False, zeroline=False, constrain="domain")
-            self.update_yaxes(matches="y", showticklabels=False, showgrid=False, zeroline=False, constrain="domain")
-            for k in range(n_panels):
-                axis = "" if k == 0 else str(k + 1)
-                self.layout[f"yaxis{axis}"].update(scaleanchor=f"x{axis}", scaleratio=1)
-            self.update_layout(
-                height=rows * (SIDE + 30), width=columns * SIDE, margin=dict(l=5, r=5, t=25, b=5), showlegend=False,
-                dragmode="pan", template="plotly_white", hovermode="closest",
-            )  # fmt: skip
-        self._config = dict(scrollZoom=True, displaylogo=False)
-
-    def _clicked(self, points: Any, on_pixel: Callable[[int, int], None]) -> None:
-        if points.xs:
-            on_pixel(round(points.ys[0]), round(points.xs[0]))
+    def __init__(self, on_pixel: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self._overlays: list[int] = []
+        self._crosses: list[int] = []
+        self._opacity = 0.6
+        self._cross: tuple[list[int], list[int]] = ([], [])
+        self.observe(lambda change: on_pixel(round(change["new"]["y"]), round(change["new"]["x"])), "clicked")
 
     def show(self, panels: Sequence[Panel], mask: ndarray | None, opacity: float) -> None:
         """Another image; the zoom starts anew."""
-        size = panels[0].base.shape
-        outline = _outline(mask)
-        with self.changes():
-            for k in range(self._n):
-                base, over, line, cross = self.data[4 * k : 4 * k + 4]
-                shown = k < len(panels)
-                base.visible = shown
-                cross.x, cross.y = [], []
-                line.x, line.y = outline if shown else ([], [])
-                self.layout.annotations[k].text = escape(panels[k].title) if shown else ""
-                over.visible = shown and panels[k].over is not None
-                if shown:
-                    base.source = data_url(png(panels[k].base))
-                    if panels[k].over is not None:
-                        over.source, over.opacity = data_url(png(panels[k].over)), opacity
-            self.update_xaxes(range=[-0.5, size[1] - 0.5])
-            self.update_yaxes(range=[size[0] - 0.5, -0.5])
+        columns = min(COLUMNS, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = make_subplots(
+            rows, columns, subplot_titles=[escape(panel.title) for panel in panels], horizontal_spacing=0.01,
+            vertical_spacing=min(0.08, 0.09 / rows),
+        )  # fmt: skip
+        x, y = _outline(mask)
+        self._overlays, self._crosses = [], []
+        for k, panel in enumerate(panels):
+            at = dict(row=k // columns + 1, col=k % columns + 1)
+            figure.add_image(source=data_url(png(panel.base)), hoverinfo="x+y", **at)
+            if panel.over is not None:
+                self._overlays.append(len(figure.data))
+                figure.add_image(source=data_url(png(panel.over)), hoverinfo="skip", **at)
+            figure.add_scatter(x=x, y=y, mode="lines", line=dict(color=OUTLINE, width=1.5), hoverinfo="skip", **at)
+            self._crosses.append(len(figure.data))
+            cross = dict(symbol="cross-thin", size=16, line=dict(color="#00ff00", width=2))
+            figure.add_scatter(x=[], y=[], mode="markers", marker=cross, hoverinfo="skip", **at)
+            axis = "" if k == 0 else str(k + 1)
+            figure.layout[f"yaxis{axis}"].update(scaleanchor=f"x{axis}", scaleratio=1)
+        height, width = panels[0].base.shape[:2]
+        hidden = dict(showticklabels=False, showgrid=False, zeroline=False, constrain="domain")
+        figure.update_xaxes(matches="x", range=[-0.5, width - 0.5], **hidden)
+        figure.update_yaxes(matches="y", range=[height - 0.5, -0.5], **hidden)
+        figure.update_annotations(font_size=13)
+        figure.update_layout(
+            height=rows * (SIDE + 30), width=columns * SIDE + 40, margin=dict(l=5, r=45, t=25, b=5), showlegend=False,
+            dragmode="pan", template="plotly_white", hovermode="closest", modebar_orientation="v",
+        )  # fmt: skip
+        self._opacity, self._cross = opacity, ([], [])
+        self.draw(figure, self._style())
 
     def mark(self, row: int, column: int) -> None:
         """A cross at a pixel of every panel."""
-        with self.changes():
-            for k in range(self._n):
-                self.data[4 * k + 3].x, self.data[4 * k + 3].y = [column], [row]
+        self._cross = ([column], [row])
+        self.restyle(self._style())
 
     def set_opacity(self, opacity: float) -> None:
-        with self.changes():
-            for k in range(self._n):
-                self.data[4 * k + 1].opacity = opacity
+        self._opacity = opacity
+        self.restyle(self._style())
+
+    def _style(self) -> list[tuple[dict[str, Any], list[int]]]:
+        found: list[tuple[dict[str, Any], list[int]]] = []
+        if self._overlays:
+            found.append(({"opacity": self._opacity}, self._overlays))
+        x, y = self._cross
+        return [*found, ({"x": [x] * len(self._crosses), "y": [y] * len(self._crosses)}, self._crosses)]
 
 
 def _outline(mask: ndarray | None) -> tuple[list[float], list[float]]:

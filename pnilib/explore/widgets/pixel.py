@@ -53,12 +53,11 @@ def pixel_html(
     for name, match in found.matches.items():
         if name == "none":
             continue
-        parts.append(
-            _row(
-                f"{name}: nearest allowed, and {found.n_shut[name]:,} nearer that are shut (\u03c4 = {found.tau:.2g})",
-                [matched(match, "allowed"), *(shut(other, name) for other in found.shut[name])],
-            )
-        )
+        none = name in found.none_allowed
+        head = f"{name}: allows none, so the farthest counts" if none else f"{name}: nearest allowed"
+        title = f"{head}, and {found.n_shut[name]:,} that are shut (\u03c4 = {found.tau:.2g})"
+        cards = [matched(match, "farthest" if none else "allowed"), *(shut(m, name) for m in found.shut[name])]
+        parts.append(_row(title, cards))
     parts.append(
         _row(f"Seen at this position in training ({found.n_seen:,} kinds of patch)", [binned(b) for b in found.seen])
     )

@@ -1,20 +1,49 @@
-"""plotly's FigureWidget, with its whole state known to whoever opens a view of it later."""
+"""A plotly figure that keeps its whole state on this side, with clicks.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+plotly's own FigureWidget sends changes as messages; a view that is still being made (a tab, a page that loads) may miss
+them and stays as it was.  Here a change is a new state, which every view draws when it can.
+"""
 
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
 import plotly.graph_objects as go
+import traitlets
+from plotly.offline import get_plotlyjs
 
 __all__ = ["Plot"]
 
+VIEW = Path(__file__).parent / "plot.js"
 
-class Plot(go.FigureWidget):  # type: ignore[misc]
-    """plotly sends each change as a message; a page that is opened (or loaded again) afterwards starts from the state
-    when the widget was made.  `changes` renews that state as well."""
 
-    @contextmanager
-    def changes(self) -> Iterator[None]:
-        with self.batch_update():
-            yield
-        self._widget_layout, self._widget_data = deepcopy(self._layout_obj._props), deepcopy(self._data)
+@cache
+def _module() -> str:
+    """plotly.js, kept from any loader that the page may have, and the view."""
+    library = "const Plotly = (function () {\nlet module = {exports: {}}, exports = module.exports, define;\n"
+    return f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text()}"
+
+
+class Plot(anywidget.AnyWidget):  # type: ignore[misc]
+    """figure: JSON of a plotly figure.  on_top: JSON list of [update, traces], applied on top with Plotly.restyle, for
+    small changes of large figures.  clicked: trace, point, x, y of the last click, and its number n."""
+
+    _esm = traitlets.Unicode().tag(sync=True)
+    figure = traitlets.Unicode('{"data": [], "layout": {}}').tag(sync=True)
+    on_top = traitlets.Unicode("[]").tag(sync=True)
+    clicked = traitlets.Dict().tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__(_esm=_module())
+
+    def draw(self, figure: go.Figure, style: Sequence[tuple[dict[str, Any], list[int]]] = ()) -> None:
+        with self.hold_sync():
+            self.figure = figure.to_json()
+            self.restyle(style)
+
+    def restyle(self, style: Sequence[tuple[dict[str, Any], list[int]]]) -> None:
+        """Replaces what was applied before."""
+        self.on_top = json.dumps(list(style))

@@ -1,0 +1,41 @@
+// A plotly figure as state: whoever opens a view sees what the others see.  `Plotly` is defined above this text.
+function render({ model, el }) {
+  const place = document.createElement("div");
+  el.appendChild(place);
+  let queue = Promise.resolve(); // one change after the other
+  const later = (work) => { queue = queue.then(work).catch((fault) => console.error(fault)); };
+
+  function draw() {
+    later(async () => {
+      const figure = JSON.parse(model.get("figure"));
+      await Plotly.react(place, figure.data, figure.layout, { scrollZoom: figure.layout.dragmode === "pan", displaylogo: false });
+      if (!place.dataset.listens) {
+        place.dataset.listens = "yes";
+        place.on("plotly_click", clicked);
+      }
+      await restyle();
+    });
+  }
+
+  async function restyle() {
+    for (const [update, traces] of JSON.parse(model.get("on_top"))) await Plotly.restyle(place, update, traces);
+  }
+
+  function clicked(event) {
+    const point = event.points[0];
+    const n = (model.get("clicked").n || 0) + 1;
+    model.set("clicked", { n, trace: point.curveNumber, point: point.pointNumber, x: point.x, y: point.y });
+    model.save_changes();
+  }
+
+  const restyleLater = () => later(restyle);
+  model.on("change:figure", draw);
+  model.on("change:on_top", restyleLater);
+  draw();
+  return () => {
+    model.off("change:figure", draw);
+    model.off("change:on_top", restyleLater);
+    Plotly.purge(place);
+  };
+}
+export default { render };
