@@ -75,12 +75,12 @@ def test_threshold_shows_the_counts_of_the_table(opened: Exploration) -> None:
 
 
 def test_the_point_lies_where_the_threshold_leads(tmp_path: Path) -> None:
-    """Scores 1 ... 6, threshold 3: of three normal ones one is called, of three defective ones one is not."""
-    opened = by_hand(tmp_path, [1, 2, 4, 2.5, 5, 6], [0, 0, 0, 1, 1, 1])
+    """Scores 1 ... 6, threshold 3: of four normal ones one is called, of three defective ones one is not."""
+    opened = by_hand(tmp_path, [1, 2, 4, 1.5, 2.5, 5, 6], [0, 0, 0, 0, 1, 1, 1])
     figure = draw_threshold(opened, "E", {"mvtec/part": 3.0})
     histogram, roc, pr, _ = figure.axes
     points = [ax.lines[-1].get_xydata()[0].tolist() for ax in (roc, pr)]
-    assert points[0] == pytest.approx([1 / 3, 2 / 3]) and points[1] == pytest.approx([2 / 3, 2 / 3])
+    assert points[0] == pytest.approx([1 / 4, 2 / 3]) and points[1] == pytest.approx([2 / 3, 2 / 3])
     assert any(list(line.get_xdata()) == [3.0, 3.0] for line in histogram.lines)
     (edges,) = {tuple(patch.get_data().edges) for patch in histogram.patches}
     assert 3.0 in edges, "what stands to the right is called defective"
