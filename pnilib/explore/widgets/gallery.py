@@ -24,6 +24,12 @@ class Gallery(anywidget.AnyWidget):  # type: ignore[misc]
     selected = traitlets.Unicode("").tag(sync=True)
     chosen = traitlets.Int(0).tag(sync=True)
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Category and index that the selected key, "category:index", stands for."""
+        category, _, i = self.selected.rpartition(":")
+        return category, int(i) if i.isdecimal() else -1
+
     def show(self, items: Sequence[dict[str, Any]], pictures: dict[str, str]) -> None:
         """A new page; pictures are sent only when they are others than those on the screen."""
         with self.hold_sync():

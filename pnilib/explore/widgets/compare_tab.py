@@ -1,0 +1,56 @@
+"""Third tab: two results of the same images, and which images changed sides."""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+
+from pnilib.explore.samples import changed_sides
+from pnilib.explore.widgets.gallery import Gallery
+from pnilib.explore.widgets.scatter import ScatterPlot
+from pnilib.explore.widgets.state import PAGE, State, told
+
+__all__ = ["CompareTab"]
+
+
+class CompareTab(W.VBox):  # type: ignore[misc]
+    """`on_image(category, index)` is called for a clicked point or thumbnail."""
+
+    def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
+        self.state, self._on_image = state, on_image
+        labels = state.opened.labels
+        self.ours = W.Dropdown(options=labels, description="ours").add_class("pni-ours")
+        self.base = W.Dropdown(options=labels, description="against").add_class("pni-base")
+        self.base.value = next((name for name in ("A", "E") if name in labels and name != labels[0]), labels[-1])
+        self.plot: ScatterPlot | None = None
+        self.plot_box = W.VBox()
+        self.sides = W.HTML().add_class("pni-sides")
+        self.gallery = Gallery()
+        super().__init__([W.HBox([self.ours, self.base]), self.sides, self.plot_box, self.gallery])
+        for widget in (self.ours, self.base):
+            widget.observe(self.refresh, "value")
+        self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")
+
+    @property
+    def thresholds(self) -> list[dict[str, float]]:
+        """Of ours and of base, as the reader moved them."""
+        return [self.state.thresholds.get(widget.value, {}) for widget in (self.ours, self.base)]
+
+    @told
+    def refresh(self, *_: Any) -> None:
+        """Draw both results as they are now."""
+        ours, base = self.ours.value, self.base.value
+        table = changed_sides(self.state.opened, ours, base, self.thresholds)
+        changed = table[table["changed"] != ""]
+        n = changed["changed"].value_counts()
+        more = f"; the first {2 * PAGE} of them below" if len(changed) > 2 * PAGE else ""
+        self.sides.value = (
+            f"{escape(ours)} against {escape(base)}: {n.get('now right', 0)} images are right now that were wrong, "
+            f"{n.get('now wrong', 0)} are wrong now that were right, of {len(table):,}{more}."
+        )
+        if self.plot is None:
+            self.plot = ScatterPlot(self._on_image)
+            self.plot_box.children = (self.plot,)
+        self.plot.show(table, ours, base)
+        self.state.fill(self.gallery, changed.head(2 * PAGE), "score_ours", "outcome_ours")

@@ -1,0 +1,177 @@
+"""Second tab: one image under all settings, the answer to a click on a pixel, and the reader's note."""
+
+import math
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+from numpy import ndarray
+from torch import Tensor
+
+from pnilib.errors import PNIError
+from pnilib.explore.explanation import cell_at, explain_cell
+from pnilib.explore.maps import base_result, features_of, maps_of
+from pnilib.explore.notes import LABELS, Note
+from pnilib.explore.opened import Category, open_exploration
+from pnilib.explore.pictures import rgb
+from pnilib.explore.widgets.image import ImagePlot, panels_of
+from pnilib.explore.widgets.pixel import pixel_html
+from pnilib.explore.widgets.state import State, told
+
+__all__ = ["ImageTab"]
+
+_ASK = "click on a pixel to ask why it scores as it does"
+
+
+class ImageTab(W.VBox):  # type: ignore[misc]
+    """chosen: category and index of the image.  pixel: (row, column) that was asked about.  moved: called when the
+    data set was found elsewhere.
+
+    `may_point`: whether the reader may name another data folder here (not on a page that others may open).
+    """
+
+    def __init__(self, state: State, *, may_point: bool) -> None:
+        self.state = state
+        self.chosen: tuple[Category, int] | None = None
+        self.pixel: tuple[int, int] | None = None
+        self.maps: dict[str, ndarray] = {}
+        self.note = Note()
+        self.moved: Callable[[], None] = lambda: None
+        self._features: dict[tuple[str, int, str], Tensor] = {}
+        self.title = W.HTML("choose an image among the samples").add_class("pni-title")
+        self.opacity = W.FloatSlider(0.6, min=0, max=1, step=0.05, description="overlay").add_class("pni-opacity")
+        self.plot: ImagePlot | None = None
+        self.plot_box = W.VBox()
+        self.setting = W.Dropdown(options=[], description="explain under", style={"description_width": "90px"})
+        self.setting.add_class("pni-setting")
+        self.answer = W.HTML(_ASK).add_class("pni-answer")
+        self.label = W.Dropdown(options=[(name or "as in the data", name) for name in LABELS], description="label")
+        self.label.add_class("pni-label")
+        self.text = W.Textarea(placeholder="a note on this image", layout=W.Layout(width="480px"))
+        self.text.add_class("pni-note")
+        self.save = W.Button(description="save note", button_style="primary").add_class("pni-save")
+        self.root = W.Text(placeholder="/where/the/data/set/is", description="data folder").add_class("pni-root")
+        self.use = W.Button(description="use").add_class("pni-use-root")
+        self.pointing = W.HBox([self.root, self.use])
+        self.pointing.layout.display = "none"
+        if may_point:
+            state.lost = self._offer
+        tools = W.HBox([self.opacity, self.setting])
+        super().__init__([self.title, tools, self.plot_box, self.answer, W.HBox([self.label, self.text, self.save])])
+        self.opacity.observe(self._faded, "value")
+        self.setting.observe(lambda _: self._explain(), "value")
+        self.save.on_click(self._save)
+        self.use.on_click(self._point)
+
+    def show(self, key: str, i: int) -> None:
+        """Show test image i of a category.  Raises PNIError for one that the run has not."""
+        category = self.state.opened.category(key)
+        if not 0 <= i < len(category.names):
+            raise PNIError(f"{key}: has no test image {i}")
+        self.chosen, self.pixel = (category, i), None
+        self.answer.value = _ASK
+        self.note = self.state.notes.of(category.key, category.names[i])
+        self.label.value, self.text.value = self.note.label, self.note.text
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The same image under another result or threshold."""
+        if self.chosen is None:
+            return
+        category, i = self.chosen
+        label, row = self.state.label, self.state.row(category, i)
+        truth = {0: "normal", 1: f"defective ({row['defect_type']})", -1: "of unknown label"}[row["label"]]
+        self.title.value = (
+            f"<b>{escape(category.key)}: {escape(row['image'])}</b>, {escape(truth)}; {escape(label)}: score "
+            f"<b>{row['score']:.5g}</b>, threshold {row['threshold']:.5g}: <b>{row['outcome']}</b>"
+        )
+        image = mask = None
+        try:
+            image = rgb(category.image(i))
+            found = category.mask(i)
+            mask = None if found is None else found.numpy()
+            self.title.value += "; no true mask" if found is None else ""
+        except PNIError as fault:
+            self.state.say(str(fault), bad=True)
+            self.state.lost()
+        self.maps = maps_of(category, i, (label,))
+        panels = panels_of(category, label, self.maps, image)
+        if not panels:
+            raise PNIError(f"{row['image']}: neither the image nor any map is at hand")
+        if self.plot is None:  # made when needed: each plot brings its library along
+            self.plot = ImagePlot(self._clicked)
+            self.plot_box.children = (self.plot,)
+        self.plot.show(panels, mask, self.opacity.value)
+        if self.pixel is not None:
+            self.plot.mark(*self.pixel)
+        names = [name for name in ("E", "A", "B", "position") if name in self.maps] if base_result(category) else []
+        if tuple(names) != self.setting.options:
+            self.setting.options = names
+            self.setting.value = names[0] if names else None
+
+    def _faded(self, change: dict[str, Any]) -> None:
+        if self.plot is not None:
+            self.plot.set_opacity(change["new"])
+
+    @told
+    def _clicked(self, row: int, column: int) -> None:
+        self.ask(row, column)
+
+    def ask(self, row: int, column: int) -> None:
+        """Explain one pixel of the shown image."""
+        self.pixel = (row, column)
+        if self.plot is not None:
+            self.plot.mark(row, column)
+        self._explain()
+
+    @told
+    def _explain(self) -> None:
+        if self.pixel is None or self.chosen is None:
+            return
+        category, i = self.chosen
+        base, name = base_result(category), self.setting.value
+        if base is None or name is None:
+            raise PNIError(f"{category.key}: the run has no finished setting A or E, which explain a pixel")
+        (row, column), model = self.pixel, category.model(base)
+        key = (category.key, i, base.label)
+        if key not in self._features:
+            self._features = {key: features_of(model, category, i)}  # one image's is enough to keep
+        features = self._features[key]
+        config = base.config.replace(setting=name)
+        border = config.border_cells if config.border == "replicate" else 0
+        grid = (features.shape[0], features.shape[1])
+        found = explain_cell(model, features, cell_at(row, column, config.image_crop, grid, border), config)
+        values = {label: float(one[row, column]) for label, one in self.maps.items()}
+        threshold = self.state.threshold(name, category.key) if name in category.results else math.nan
+        self.answer.value = pixel_html(category, found, grid, values, values[name], threshold)
+        self.state.say("")
+
+    @told
+    def _save(self, _: Any) -> None:
+        if self.chosen is None:
+            raise PNIError("choose an image first")
+        category, i = self.chosen
+        notes, image = self.state.notes, category.names[i]
+        try:
+            self.note = notes.save(category.key, image, self.label.value, self.text.value, self.note)
+        except PNIError:
+            self.note = notes.of(category.key, image)  # what the reader is told of now
+            raise
+        self.state.say(f"saved to {notes.file.name}")
+
+    def _offer(self) -> None:
+        self.pointing.layout.display = ""
+
+    @told
+    def _point(self, _: Any) -> None:
+        """Look for the data set elsewhere."""
+        opened = self.state.opened
+        moved = open_exploration(opened.folder, data=self.root.value.strip() or None)
+        for key, category in opened.categories.items():
+            category.move(moved.categories[key].root)
+        for category in opened.categories.values():
+            category.image(0)  # says so when it is not there either
+        self.pointing.layout.display = "none"
+        self.state.say("found")
+        self.moved()

@@ -1,0 +1,179 @@
+"""First tab: all test images under a threshold that moves, with filters."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets as W
+import pandas as pd
+
+from pnilib.explore.opened import Exploration
+from pnilib.explore.samples import OUTCOMES, PAPER_ERRORS, Filter, counts, is_mvtec
+from pnilib.explore.widgets.gallery import Gallery
+from pnilib.explore.widgets.state import ALL, PAGE, State, told
+from pnilib.explore.widgets.threshold import ThresholdPlot
+
+__all__ = ["SamplesTab", "counts_html"]
+
+_NAMED = {"F1-optimal (test)": "i_threshold", "normal-only": "normal_threshold"}
+
+
+class SamplesTab(W.VBox):  # type: ignore[misc]
+    """`on_image(category, index)` is called for a clicked thumbnail.  shown: the rows that pass the filters."""
+
+    def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
+        self.state = state
+        self.page, self._quiet = 0, False
+        self.table = self.shown = pd.DataFrame()
+        wide = W.Layout(width="560px")
+        self.slider = W.FloatSlider(description="threshold", readout_format=".4f", layout=wide)
+        self.slider.add_class("pni-threshold")
+        self.jumps = {name: W.Button(description=name) for name in _NAMED}
+        self.counts = W.HTML().add_class("pni-counts")
+        self.plot = ThresholdPlot()
+        self.outcomes = W.SelectMultiple(options=OUTCOMES, rows=5, description="outcome").add_class("pni-outcomes")
+        self.defects = W.SelectMultiple(options=[], rows=5, description="defect").add_class("pni-defects")
+        self.text = W.Text(description="file name", placeholder="part of it").add_class("pni-text")
+        self.range = W.FloatRangeSlider(description="score", readout_format=".3g").add_class("pni-range")
+        self.clear = W.Button(description="show all")
+        narrow = W.Layout(width="48px")
+        self.back, self.forward = (W.Button(description=sign, layout=narrow) for sign in "\u25c0\u25b6")
+        self.where = W.Label().add_class("pni-where")
+        self.gallery = Gallery()
+        self.export = W.Button(description="selection as HTML", icon="download").add_class("pni-export-page")
+        filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, self.range, self.clear])])
+        turning = W.HBox([self.back, self.where, self.forward, self.export])
+        head = W.HBox([self.slider, *self.jumps.values()])
+        super().__init__([head, self.counts, self.plot, filters, turning, self.gallery])
+
+        self.slider.observe(self._slid, "value")
+        for name, button in self.jumps.items():
+            button.on_click(lambda _, metric=_NAMED[name]: self._jump(metric))
+        for widget in (self.outcomes, self.defects, self.text, self.range):
+            widget.observe(self._filtered, "value")
+        self.clear.on_click(self._show_all)
+        self.back.on_click(lambda _: self.turn(-1))
+        self.forward.on_click(lambda _: self.turn(1))
+        self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        """Changes of widgets in here are ours, not the reader's."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def refresh(self) -> None:
+        """Another result or other categories."""
+        state, table = self.state, self.state.table()
+        single = state.key != ALL
+        marks: dict[str, float] = {}
+        with self._silent():
+            self.slider.disabled = not single
+            self.slider.description = "threshold" if single else "(choose one)"
+            self.slider.tooltip = "" if single else "over several categories, each has its own: choose a category"
+            self.defects.options = sorted(set(table["defect_type"]))
+            if single:
+                result = state.opened.categories[state.key].results[state.label]
+                marks = {name: at for name, metric in _NAMED.items() if math.isfinite(at := result.metric(metric))}
+                at = state.threshold(state.label, state.key)
+                values = [*table["score"], *marks.values(), at]
+                room = 0.02 * (max(values) - min(values)) or 1.0
+                _rescale(self.slider, min(values) - room, max(values) + room, at)
+            low, high = float(table["score"].min()), float(table["score"].max())
+            _rescale(self.range, low, high, (low, high))
+        for name, button in self.jumps.items():
+            button.disabled = name not in marks
+        self.plot.show(table, "score" if single else "margin", marks)
+        self.page = 0
+        self._update(table)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Of the shown result in the shown category."""
+        state = self.state
+        state.thresholds.setdefault(state.label, {})[state.key] = threshold
+        self._update(state.table())
+
+    @told
+    def _slid(self, change: dict[str, Any]) -> None:
+        if not self._quiet:
+            self.set_threshold(change["new"])
+
+    @told
+    def _jump(self, metric: str) -> None:
+        value = self.state.opened.categories[self.state.key].results[self.state.label].metric(metric)
+        with self._silent():
+            self.slider.value = value
+        self.set_threshold(value)
+
+    def _update(self, table: pd.DataFrame) -> None:
+        """Everything that follows the threshold."""
+        state = self.state
+        at = 0.0 if state.key == ALL else state.threshold(state.label, state.key)
+        self.plot.move(at, counts(table))
+        self.counts.value = counts_html(state.part, state.label, table)
+        self.table = table
+        self._filtered()
+
+    @told
+    def _filtered(self, change: Any = None) -> None:
+        if self._quiet:
+            return
+        self.page = 0 if change is not None else self.page
+        low, high = self.range.value
+        whole = (low, high) == (self.range.min, self.range.max)
+        wanted = Filter(
+            outcomes=self.outcomes.value, defect_types=self.defects.value, text=self.text.value.strip(),
+            low=-math.inf if whole else low, high=math.inf if whole else high,
+        )  # fmt: skip
+        self.shown = wanted.rows(self.table)
+        self.turn(0)
+
+    def _show_all(self, _: Any) -> None:
+        with self._silent():
+            self.outcomes.value, self.defects.value, self.text.value = (), (), ""
+            self.range.value = (self.range.min, self.range.max)
+        self._filtered({})
+
+    def turn(self, step: int) -> None:
+        """Pages of thumbnails."""
+        last = max(0, (len(self.shown) - 1) // PAGE)
+        self.page = min(max(self.page + step, 0), last)
+        rows = self.shown.iloc[self.page * PAGE : (self.page + 1) * PAGE]
+        self.back.disabled, self.forward.disabled = self.page == 0, self.page == last
+        first = self.page * PAGE + 1 if len(rows) else 0
+        self.where.value = f"{first} to {self.page * PAGE + len(rows)} of {len(self.shown):,} samples, highest first"
+        self.state.fill(self.gallery, rows)
+
+
+def _rescale(slider: W.Widget, low: float, high: float, value: Any) -> None:
+    """Another range and value; a slider refuses a minimum above its maximum at any moment."""
+    high = high if high > low else low + 1.0
+    slider.min, slider.max = min(low, slider.min), max(high, slider.max)
+    slider.value = value
+    slider.min, slider.max, slider.step = low, high, (high - low) / 2000
+
+
+def counts_html(part: Exploration, label: str, table: pd.DataFrame) -> str:
+    """Confusion, rates, and where they can be compared the paper's."""
+    found = counts(table)
+
+    def rate(value: float) -> str:
+        return "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
+
+    unknown = int((table["label"] < 0).sum())
+    parts = [
+        f"<b>TP {found.tp}</b> <b>FP {found.fp}</b> <b>FN {found.fn}</b> <b>TN {found.tn}</b>",
+        f"F1 {rate(found.f1)}", f"FPR {rate(found.fpr)}", f"FNR {rate(found.fnr)}",
+    ]  # fmt: skip
+    if unknown:
+        parts.append(f"{unknown} of unknown label")
+    if all(is_mvtec(category) for category in part.categories.values()) and label.startswith("PNI"):
+        parts.append(
+            f"paper, PNI (ensemble), all of MVTec AD: FP {PAPER_ERRORS['fp']}, FN {PAPER_ERRORS['fn']} of "
+            f"{PAPER_ERRORS['n_normal']} normal and {PAPER_ERRORS['n_defective']:,} defective"
+        )
+    return f"<span style='font-size:14px'>{' &nbsp; '.join(parts)}</span>"
