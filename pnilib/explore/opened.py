@@ -100,7 +100,7 @@ class Scored:
             raise PNIError(f"{file}: holds {found}: delete {self.folder} and run again")
         return maps
 
-    @property
+    @cached_property
     def config(self) -> PNIConfig:
         return PNIConfig.from_dict(self.facts["config"])
 
