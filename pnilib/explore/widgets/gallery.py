@@ -34,5 +34,5 @@ class Gallery(anywidget.AnyWidget):  # type: ignore[misc]
         """A new page; pictures are sent only when they are others than those on the screen."""
         with self.hold_sync():
             self.items = list(items)
-            if pictures.keys() != self.pictures.keys():
+            if pictures != self.pictures:
                 self.pictures = pictures
