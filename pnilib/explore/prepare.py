@@ -52,6 +52,8 @@ def _prepare(folder: Path, device: str, root: Path | str | None, progress: bool)
     if (place / "unit.json").exists():
         return place
     with exclusive(folder):
+        if (place / "unit.json").exists():  # of another explorer since then, which shows it
+            return place
         for old in folder.glob("scored-*"):
             shutil.rmtree(old)
         _score(model, dataset, place, progress)
