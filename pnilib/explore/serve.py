@@ -51,9 +51,10 @@ def serve(
     used."""
     from voila.app import Voila
 
+    free, token = free_port(host), secrets.token_hex(24)
     if port:
         _require_free(host, port)
-    port, token = port or free_port(host), secrets.token_hex(24)
+    port = port or free
     chosen = {"run": run, "data": data, "other": other, "notes": notes}
     os.environ[_SETTING] = json.dumps({k: None if v is None else str(Path(v).resolve()) for k, v in chosen.items()})
     with tempfile.TemporaryDirectory(prefix="pnilib-explore-") as folder:
