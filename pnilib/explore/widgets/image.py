@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from skimage.measure import find_contours
 from pnilib.explore.maps import change_of_refinement
 from pnilib.explore.opened import Category
 from pnilib.explore.pictures import change_colours, data_url, map_colours, png, scale
-from pnilib.explore.widgets.plot import Plot
+from pnilib.explore.widgets.plot import Plot, plain
 from pnilib.figures.images import OUTLINE
 
 __all__ = ["ImagePlot", "Panel", "panels_of"]
@@ -66,7 +65,7 @@ class ImagePlot(Plot):
         columns = min(COLUMNS, len(panels))
         rows = -(-len(panels) // columns)
         figure = make_subplots(
-            rows, columns, subplot_titles=[escape(panel.title) for panel in panels], horizontal_spacing=0.01,
+            rows, columns, subplot_titles=[plain(panel.title) for panel in panels], horizontal_spacing=0.01,
             vertical_spacing=min(0.08, 0.09 / rows),
         )  # fmt: skip
         x, y = _outline(mask)

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import traitlets
 from plotly.offline import get_plotlyjs
 
-__all__ = ["Plot"]
+__all__ = ["Plot", "plain"]
 
 VIEW = Path(__file__).parent / "plot.js"
 
@@ -25,6 +25,11 @@ def _module() -> str:
     """plotly.js, kept from any loader that the page may have, and the view."""
     library = "const Plotly = (function () {\nlet module = {exports: {}}, exports = module.exports, define;\n"
     return f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text()}"
+
+
+def plain(text: str) -> str:
+    """For titles and the like, in which plotly reads a few tags, entities and formulas."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
 class Plot(anywidget.AnyWidget):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
-from pnilib.explore.widgets.plot import Plot
+from pnilib.explore.widgets.plot import Plot, plain
 
 __all__ = ["ScatterPlot"]
 
@@ -35,14 +35,9 @@ class ScatterPlot(Plot):
             )  # fmt: skip
             self._keys.append(list(zip(table["category"][mine], table["index"][mine].astype(int), strict=True)))
         lines = dict(zeroline=True, zerolinecolor="black", zerolinewidth=1)
-        figure.update_xaxes(title_text=f"{_plain(base)}: score minus threshold, sd", **lines)
-        figure.update_yaxes(title_text=f"{_plain(ours)}: score minus threshold, sd", **lines)
+        figure.update_xaxes(title_text=f"{plain(base)}: score minus threshold, sd", **lines)
+        figure.update_yaxes(title_text=f"{plain(ours)}: score minus threshold, sd", **lines)
         figure.update_layout(
             height=420, width=720, template="plotly_white", margin=dict(l=60, r=10, t=30, b=50), hovermode="closest"
         )
         self.draw(figure)
-
-
-def _plain(text: str) -> str:
-    """plotly reads a few tags and entities in titles."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
