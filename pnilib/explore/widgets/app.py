@@ -94,7 +94,11 @@ class Explorer(W.VBox):  # type: ignore[misc]
     def _chosen(self, *_: Any) -> None:
         self.state.say("")
         self.state.label, self.state.key = self.result.value, self.category.value
-        self.samples.refresh()
+        try:
+            self.samples.refresh()
+        except PNIError:
+            self.samples.empty()
+            raise
         if self.tabs.selected_index == IMAGE:
             self.image.refresh()
 
@@ -107,6 +111,7 @@ class Explorer(W.VBox):  # type: ignore[misc]
 
     @told
     def _open(self, key: str, i: int) -> None:
+        self.state.say("")
         self.show(key, i)
 
     def show(self, key: str, i: int) -> None:
@@ -121,6 +126,8 @@ class Explorer(W.VBox):  # type: ignore[misc]
         self.samples.turn(0)
         if self.image.chosen is not None:
             self.image.refresh()
+        if self.compare.plot is not None:
+            self.compare.refresh()
 
     # -- take away -----------------------------------------------------------------------------
 

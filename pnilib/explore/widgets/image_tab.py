@@ -69,9 +69,14 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         category = self.state.opened.category(key)
         if not 0 <= i < len(category.names):
             raise PNIError(f"{key}: has no test image {i}")
+        self.state.row(category, i)  # raises before anything changes
         self.chosen, self.pixel = (category, i), None
         self.answer.value = _ASK
-        self.note = self.state.notes.of(category.key, category.names[i])
+        try:
+            self.note = self.state.notes.of(category.key, category.names[i])
+        except PNIError as fault:
+            self.note = Note()
+            self.state.say(str(fault), bad=True)
         self.label.value, self.text.value = self.note.label, self.note.text
         self.refresh()
 
@@ -97,11 +102,12 @@ class ImageTab(W.VBox):  # type: ignore[misc]
             self.state.lost()
         self.maps = maps_of(category, i, (label,))
         panels = panels_of(category, label, self.maps, image)
-        if not panels:
-            raise PNIError(f"{row['image']}: neither the image nor any map is at hand")
+        if not panels:  # neither the image nor any map is at hand: the numbers and the note remain
+            self.plot_box.children, self.setting.options = (), []
+            return
         if self.plot is None:  # made when needed: each plot brings its library along
             self.plot = ImagePlot(self._clicked)
-            self.plot_box.children = (self.plot,)
+        self.plot_box.children = (self.plot,)
         self.plot.show(panels, mask, self.opacity.value)
         if self.pixel is not None:
             self.plot.mark(*self.pixel)
@@ -131,13 +137,15 @@ class ImageTab(W.VBox):  # type: ignore[misc]
             return
         category, i = self.chosen
         base, name = base_result(category), self.setting.value
-        if base is None or name is None:
+        if base is None:
             raise PNIError(f"{category.key}: the run has no finished setting A or E, which explain a pixel")
         (row, column), model = self.pixel, category.model(base)
         key = (category.key, i, base.label)
         if key not in self._features:
             self._features = {key: features_of(model, category, i)}  # one image's is enough to keep
         features = self._features[key]
+        if name is None:
+            raise PNIError(f"{category.key}: the map of no setting is at hand: run again to have it")
         config = base.config.replace(setting=name)
         border = config.border_cells if config.border == "replicate" else 0
         grid = (features.shape[0], features.shape[1])

@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as W
 import pandas as pd
+import plotly.graph_objects as go
 
 from pnilib.explore.opened import Exploration
 from pnilib.explore.samples import OUTCOMES, PAPER_ERRORS, Filter, counts, is_mvtec
@@ -18,6 +19,8 @@ __all__ = ["SamplesTab", "counts_html"]
 
 _NAMED = {"F1-optimal (test)": "i_threshold", "normal-only": "normal_threshold"}
 
+_NONE = pd.DataFrame(columns=["category", "index", "image", "label", "defect_type", "score", "threshold", "outcome"])
+
 
 class SamplesTab(W.VBox):  # type: ignore[misc]
     """`on_image(category, index)` is called for a clicked thumbnail.  shown: the rows that pass the filters."""
@@ -25,7 +28,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
     def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
         self.state = state
         self.page, self._quiet = 0, False
-        self.table = self.shown = pd.DataFrame()
+        self.table = self.shown = _NONE
         wide = W.Layout(width="560px")
         self.slider = W.FloatSlider(description="threshold", readout_format=".4f", layout=wide)
         self.slider.add_class("pni-threshold")
@@ -90,6 +93,16 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.plot.show(table, "score" if single else "margin", marks)
         self.page = 0
         self._update(table)
+
+    def empty(self) -> None:
+        """The category lacks the result: no number of another one stays on the screen."""
+        with self._silent():
+            self.slider.disabled, self.defects.options = True, []
+        for button in self.jumps.values():
+            button.disabled = True
+        self.counts.value, self.table = "", _NONE
+        self.plot.draw(go.Figure())
+        self._filtered()
 
     def set_threshold(self, threshold: float) -> None:
         """Of the shown result in the shown category."""
