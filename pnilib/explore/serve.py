@@ -19,6 +19,8 @@ from pnilib.errors import PNIError
 __all__ = ["free_port", "page_notebook", "serve"]
 
 _SETTING = "PNILIB_EXPLORE"
+_NO_NAME = "(?!)."
+"""Matches nothing; an empty list cannot be said on a command line."""
 _CELL = f"""\
 import json, os
 from pnilib.explore.widgets import page
@@ -66,7 +68,7 @@ def serve(
             [
                 str(notebook), f"--port={port}", "--Voila.port_retries=0", f"--Voila.ip={host}",
                 f"--Voila.token={token}", f"--Voila.open_browser={browser}", "--Voila.log_level=WARN",
-                "--VoilaConfiguration.file_allowlist=[]", "--VoilaConfiguration.allow_template_override=NO",
+                f"--VoilaConfiguration.file_allowlist={_NO_NAME}", "--VoilaConfiguration.allow_template_override=NO",
                 "--VoilaConfiguration.allow_theme_override=NO", "--VoilaConfiguration.show_tracebacks=False",
             ]
         )  # fmt: skip
