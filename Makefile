@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo reproduce test lab student bench clean
+.PHONY: help demo reproduce test chromium browser-test lab student bench clean
 
 help:
 	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
 	@echo "make reproduce  every table and figure of the paper on the demo data -> results/paper (40 minutes to an hour)"
-	@echo "make test     format, lint, types, tests, notebooks at smoke size"
+	@echo "make test     format, lint, types, tests, notebooks at smoke size; the explorer in a browser where Chromium is"
+	@echo "make browser-test  installs Chromium where it is missing, then the explorer's tests in it"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make student  copy the notebooks without their solutions to student/"
 	@echo "make bench    measure the time and memory of the main steps"
@@ -26,6 +28,14 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+chromium:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	  {  echo "installing Chromium from the distribution's packages"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
+
+browser-test: chromium $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/test_explore_browser.py
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks

@@ -375,9 +375,11 @@ def test_filters(screen: Explorer, tiny_store: Path) -> None:
     assert samples.outcomes.value == samples.defects.value == () and samples.text.value == ""
     table = pd.concat([scores(tiny_store, key, "E") for key in (ONE, TWO)])
     low, high = np.sort(table["score"])[[3, 9]]
-    samples.range.value = (float(low), float(high))
+    samples.low.value, samples.high.value = repr(float(low)), repr(float(high))
     assert len(samples.shown) == 7 and samples.shown["score"].between(low, high).all()
-    screen.category.value = ONE  # its own range, nothing left out
+    samples.high.value = "much"
+    assert "is not a number" in screen.state.message.value and len(samples.shown) == 7
+    screen.category.value = ONE  # its own scale, nothing left out
     assert len(on_cards(screen)) == 8
 
 

@@ -116,10 +116,10 @@ class Explorer(W.VBox):  # type: ignore[misc]
 
     def show(self, key: str, i: int) -> None:
         """Show test image i of a category.  Raises PNIError for one that the run has not."""
-        self.image.show(key, i)
         self.tabs.unobserve(self._turned, "selected_index")
-        self.tabs.selected_index = IMAGE
+        self.tabs.selected_index = IMAGE  # first, so that the reader sees the pictures come
         self.tabs.observe(self._turned, "selected_index")
+        self.image.show(key, i)
 
     def _moved(self) -> None:
         self.samples.gallery.pictures = self.compare.gallery.pictures = {}
@@ -151,10 +151,11 @@ class Explorer(W.VBox):  # type: ignore[misc]
             if image.chosen is None:
                 raise PNIError("choose an image first")
             category, i = image.chosen
-            kept = [label for label in image.maps if label in category.results]
-            figures = [draw_image(state.opened, category.key, i, kept)]
-            if image.pixel is not None and image.setting.value is not None:
-                figures.append(draw_pixel(state.opened, category.key, i, image.setting.value, *image.pixel))
+            names = list(image.maps)
+            limits = {name: state.threshold(name, category.key) for name in names if name in category.results}
+            figures = [draw_image(state.opened, category.key, i, names, limits)]
+            if image.pixel is not None and (name := image.setting.value) is not None:
+                figures.append(draw_pixel(state.opened, category.key, i, name, *image.pixel, limits.get(name)))
         else:
             compare = self.compare
             figures = [draw_changes(state.opened, compare.ours.value, compare.base.value, compare.thresholds)]

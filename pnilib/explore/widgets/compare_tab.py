@@ -28,6 +28,7 @@ class CompareTab(W.VBox):  # type: ignore[misc]
         self.sides = W.HTML().add_class("pni-sides")
         self.gallery = Gallery()
         super().__init__([W.HBox([self.ours, self.base]), self.sides, self.plot_box, self.gallery])
+        self.add_class("pni-compare")
         for widget in (self.ours, self.base):
             widget.observe(self.refresh, "value")
         self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")

@@ -88,7 +88,7 @@ class ImagePlot(Plot):
         figure.update_yaxes(matches="y", range=[height - 0.5, -0.5], **hidden)
         figure.update_annotations(font_size=13)
         figure.update_layout(
-            height=rows * (SIDE + 30), width=columns * SIDE + 40, margin=dict(l=5, r=45, t=25, b=5), showlegend=False,
+            height=rows * (SIDE + 30), margin=dict(l=5, r=45, t=25, b=5), showlegend=False,
             dragmode="pan", template="plotly_white", hovermode="closest", modebar_orientation="v",
         )  # fmt: skip
         self._opacity, self._cross = opacity, ([], [])

@@ -59,6 +59,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
             state.lost = self._offer
         tools = W.HBox([self.opacity, self.setting])
         super().__init__([self.title, tools, self.plot_box, self.answer, W.HBox([self.label, self.text, self.save])])
+        self.add_class("pni-image")
         self.opacity.observe(self._faded, "value")
         self.setting.observe(lambda _: self._explain(), "value")
         self.save.on_click(self._save)
@@ -152,7 +153,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         found = explain_cell(model, features, cell_at(row, column, config.image_crop, grid, border), config)
         values = {label: float(one[row, column]) for label, one in self.maps.items()}
         threshold = self.state.threshold(name, category.key) if name in category.results else math.nan
-        self.answer.value = pixel_html(category, found, grid, values, values[name], threshold)
+        self.answer.value = pixel_html(category, found, grid, self.pixel, values, values[name], threshold)
         self.state.say("")
 
     @told

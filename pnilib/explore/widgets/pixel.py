@@ -17,10 +17,11 @@ _STYLE = "display:inline-block;vertical-align:top;width:118px;margin:0 8px 8px 0
 
 
 def pixel_html(
-    category: Category, found: Explanation, grid: tuple[int, int], values: dict[str, float],
-    value: float, threshold: float,
+    category: Category, found: Explanation, grid: tuple[int, int], pixel: tuple[int, int],
+    values: dict[str, float], value: float, threshold: float,
 ) -> str:  # fmt: skip
-    """values: label -> map value at the pixel.  value, threshold: of the result that is looked at."""
+    """grid: of the model.  pixel: (row, column).  values: label -> map value there.  value, threshold: of the setting
+    that is explained."""
     context = max(1, found.config.patch // 2)
 
     def picture(image: int, cell: int, caption: str) -> str:
@@ -47,7 +48,9 @@ def pixel_html(
     scores = "".join(
         f"<td style='padding:0 10px'>{escape(label)}<br><b>{at:.4g}</b></td>" for label, at in values.items()
     )
-    parts.append(f'<table class="pni-values"><tr><td>map here:</td>{scores}</tr></table>')
+    parts.append(
+        f'<table class="pni-values"><tr><td>map at row {pixel[0]}, column {pixel[1]}:</td>{scores}</tr></table>'
+    )
     if set(found.matches) == {"none"}:
         parts.append(_row("Nearest training patch", [matched(found.nearest, "no gate")]))
     for name, match in found.matches.items():

@@ -32,7 +32,12 @@ function render({ model, el }) {
   model.on("change:figure", draw);
   model.on("change:on_top", restyleLater);
   draw();
+  const width = new ResizeObserver(() => later(async () => { // a tab that appears, a window that changes
+    if (place.layout && place.clientWidth && !JSON.parse(model.get("figure")).layout.width) await Plotly.Plots.resize(place);
+  }));
+  width.observe(el);
   return () => {
+    width.disconnect();
     model.off("change:figure", draw);
     model.off("change:on_top", restyleLater);
     Plotly.purge(place);

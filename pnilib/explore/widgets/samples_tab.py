@@ -9,6 +9,7 @@ import ipywidgets as W
 import pandas as pd
 import plotly.graph_objects as go
 
+from pnilib.errors import PNIError
 from pnilib.explore.opened import Exploration
 from pnilib.explore.samples import OUTCOMES, PAPER_ERRORS, Filter, counts, is_mvtec
 from pnilib.explore.widgets.gallery import Gallery
@@ -38,22 +39,25 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.outcomes = W.SelectMultiple(options=OUTCOMES, rows=5, description="outcome").add_class("pni-outcomes")
         self.defects = W.SelectMultiple(options=[], rows=5, description="defect").add_class("pni-defects")
         self.text = W.Text(description="file name", placeholder="part of it").add_class("pni-text")
-        self.range = W.FloatRangeSlider(description="score", readout_format=".3g").add_class("pni-range")
+        self.low = W.Text(description="score from", placeholder="any", layout=W.Layout(width="190px"))
+        self.high = W.Text(description="to", placeholder="any", style={"description_width": "20px"})
+        self.high.layout.width = "110px"
         self.clear = W.Button(description="show all")
         narrow = W.Layout(width="48px")
         self.back, self.forward = (W.Button(description=sign, layout=narrow) for sign in "\u25c0\u25b6")
         self.where = W.Label().add_class("pni-where")
         self.gallery = Gallery()
         self.export = W.Button(description="selection as HTML", icon="download").add_class("pni-export-page")
-        filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, self.range, self.clear])])
+        filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, W.HBox([self.low, self.high]), self.clear])])
         turning = W.HBox([self.back, self.where, self.forward, self.export])
         head = W.HBox([self.slider, *self.jumps.values()])
         super().__init__([head, self.counts, self.plot, filters, turning, self.gallery])
+        self.add_class("pni-samples")
 
         self.slider.observe(self._slid, "value")
         for name, button in self.jumps.items():
             button.on_click(lambda _, metric=_NAMED[name]: self._jump(metric))
-        for widget in (self.outcomes, self.defects, self.text, self.range):
+        for widget in (self.outcomes, self.defects, self.text, self.low, self.high):
             widget.observe(self._filtered, "value")
         self.clear.on_click(self._show_all)
         self.back.on_click(lambda _: self.turn(-1))
@@ -86,8 +90,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
                 values = [*table["score"], *marks.values(), at]
                 room = 0.02 * (max(values) - min(values)) or 1.0
                 _rescale(self.slider, min(values) - room, max(values) + room, at)
-            low, high = float(table["score"].min()), float(table["score"].max())
-            _rescale(self.range, low, high, (low, high))
+            self.low.value = self.high.value = ""  # another result's scores are on another scale
         for name, button in self.jumps.items():
             button.disabled = name not in marks
         self.plot.show(table, "score" if single else "margin", marks)
@@ -112,7 +115,12 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
 
     @told
     def _slid(self, change: dict[str, Any]) -> None:
-        if not self._quiet:
+        """The browser rounds a value to the slider's steps and sends it back: that is no move of the reader's, and the
+        threshold that is exactly a score must stay so."""
+        if self._quiet or self.slider.disabled:
+            return
+        at = self.state.threshold(self.state.label, self.state.key)
+        if abs(change["new"] - at) > 0.5001 * self.slider.step:
             self.set_threshold(change["new"])
 
     @told
@@ -136,11 +144,9 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         if self._quiet:
             return
         self.page = 0 if change is not None else self.page
-        low, high = self.range.value
-        whole = (low, high) == (self.range.min, self.range.max)
         wanted = Filter(
             outcomes=self.outcomes.value, defect_types=self.defects.value, text=self.text.value.strip(),
-            low=-math.inf if whole else low, high=math.inf if whole else high,
+            low=_number(self.low.value, -math.inf), high=_number(self.high.value, math.inf),
         )  # fmt: skip
         self.shown = wanted.rows(self.table)
         self.turn(0)
@@ -148,7 +154,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
     def _show_all(self, _: Any) -> None:
         with self._silent():
             self.outcomes.value, self.defects.value, self.text.value = (), (), ""
-            self.range.value = (self.range.min, self.range.max)
+            self.low.value = self.high.value = ""
         self._filtered({})
 
     def turn(self, step: int) -> None:
@@ -162,12 +168,21 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.state.fill(self.gallery, rows)
 
 
-def _rescale(slider: W.Widget, low: float, high: float, value: Any) -> None:
-    """Another range and value; a slider refuses a minimum above its maximum at any moment."""
+def _rescale(slider: W.FloatSlider, low: float, high: float, value: float) -> None:
+    """Another range and value, in one message: a browser that saw them one by one would clip the value and send that
+    back."""
     high = high if high > low else low + 1.0
-    slider.min, slider.max = min(low, slider.min), max(high, slider.max)
-    slider.value = value
-    slider.min, slider.max, slider.step = low, high, (high - low) / 2000
+    with slider.hold_sync():
+        slider.min, slider.max = min(low, slider.min), max(high, slider.max)
+        slider.value = value
+        slider.min, slider.max, slider.step = low, high, (high - low) / 2000
+
+
+def _number(text: str, otherwise: float) -> float:
+    try:
+        return float(text) if text.strip() else otherwise
+    except ValueError:
+        raise PNIError(f"score {text!r}: is not a number: write for instance 0.5, or nothing") from None
 
 
 def counts_html(part: Exploration, label: str, table: pd.DataFrame) -> str:
