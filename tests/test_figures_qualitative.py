@@ -92,7 +92,7 @@ def test_errors_show_image_and_map(kind, first, outline):
 def test_no_error_is_a_result():
     for kind in ("false positive", "false negative"):
         figure = draw_errors([], "PNI", kind)
-        assert labels(figure) == [f"no {kind}s at this threshold"] and not figure.axes
+        assert labels(figure) == [f"no {kind}s at this threshold"] and not panels(figure)
     assert labels(draw_comparison([], ["PNI"])) == labels(draw_localization([], "PNI")) == ["no images to show"]
 
 

@@ -155,6 +155,7 @@ def _figure(samples: Sequence[Sample], rows: Sequence[_Row], columns: int, nothi
         raise PNIError(f"columns={columns}: give 1 or more")
     if not samples:
         figure = Figure(figsize=(4.0, 1.0))
+        figure.add_axes((0, 0, 1, 1)).set_axis_off()  # Jupyter shows no figure without axes
         figure.text(0.5, 0.5, nothing, ha="center", va="center", fontsize=11)
         return figure
     for sample in samples:
