@@ -8,6 +8,7 @@ import io
 from functools import lru_cache
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from matplotlib import colormaps
 from numpy import ndarray
@@ -75,7 +76,7 @@ def crop(category: Category, train_image: int, train_cell: int, grid: tuple[int,
     if not 0 <= train_image < len(paths):
         raise PNIError(f"{category.root}: has {len(paths)} training images, the run knew number {train_image}")
     return png(
-        rgb(crop_patch(_read(str(paths.iloc[train_image]), category.geometry), train_cell, grid, context=context))
+        rgb(crop_patch(_read(str(paths.iloc[train_image]), category.geometry) / 255, train_cell, grid, context=context))
     )
 
 
@@ -88,8 +89,9 @@ def thumbnail(category: Category, i: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _read(path: str, geometry: Geometry) -> Float[Tensor, "3 h w"]:
-    return read_image(path, geometry)
+def _read(path: str, geometry: Geometry) -> UInt8[Tensor, "3 h w"]:
+    """As bytes: a quarter of the memory."""
+    return (read_image(path, geometry) * 255).round().to(torch.uint8)
 
 
 @lru_cache(maxsize=4000)
