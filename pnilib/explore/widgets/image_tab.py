@@ -153,7 +153,9 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         found = explain_cell(model, features, cell_at(row, column, config.image_crop, grid, border), config)
         values = {label: float(one[row, column]) for label, one in self.maps.items()}
         threshold = self.state.threshold(name, category.key) if name in category.results else math.nan
-        self.answer.value = pixel_html(category, found, grid, self.pixel, values, values[name], threshold)
+        told = category, found, grid, self.pixel, values, values[name], threshold
+        self.answer.value = pixel_html(*told, pictures=False)  # the words at once
+        self.answer.value = pixel_html(*told)
         self.state.say("")
 
     @told

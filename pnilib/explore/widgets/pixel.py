@@ -18,13 +18,15 @@ _STYLE = "display:inline-block;vertical-align:top;width:118px;margin:0 8px 8px 0
 
 def pixel_html(
     category: Category, found: Explanation, grid: tuple[int, int], pixel: tuple[int, int],
-    values: dict[str, float], value: float, threshold: float,
+    values: dict[str, float], value: float, threshold: float, *, pictures: bool = True,
 ) -> str:  # fmt: skip
     """grid: of the model.  pixel: (row, column).  values: label -> map value there.  value, threshold: of the setting
-    that is explained."""
+    that is explained.  pictures: whether the crops are read, each from another file, or only have their place."""
     context = max(1, found.config.patch // 2)
 
     def picture(image: int, cell: int, caption: str) -> str:
+        if not pictures:
+            return f'<div style="{_STYLE}"><div style="height:110px;background:#ddd"></div>{caption}</div>'
         try:
             inner = (
                 f'<img width="110" src="{data_url(crop(category, image, cell, grid, context))}" alt="training crop">'
