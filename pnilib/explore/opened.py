@@ -86,7 +86,8 @@ class Scored:
 
     @property
     def maps(self) -> Float32[ndarray, "n h w"] | None:
-        """Memory-mapped, anew each time, so that what was read leaves the memory; or None where the run did not keep them.  Raises PNIError for a file of another size."""
+        """Memory-mapped, anew each time, so that what was read leaves the memory; or None where the run did not keep
+        them.  Raises PNIError for a file of another size."""
         file = self.place.with_name(self.place.name + ".maps.npy")
         if not file.exists():
             return None
