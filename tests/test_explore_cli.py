@@ -336,11 +336,6 @@ def test_other_test_images_make_another_unit(fit: Path) -> None:
     assert len(open_exploration(fit).category("part").first.table) == 5
     (good / "new.png").unlink()
     assert prepare.prepare(fit) == [first] == units(fit)
-    for kind in ("good", "bad"):
-        shutil.rmtree(fit.parent / "data/part/test" / kind)
-    (fit.parent / "data/part/test/good").mkdir()
-    with pytest.raises(PNIError):
-        prepare.prepare(fit.parent / "fit" / "none")
 
 
 def test_another_refinement_makes_another_unit(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
