@@ -94,7 +94,7 @@ def test_nothing_in_names_or_notes_becomes_markup(opened: Exploration, tmp_path:
     notes.save(row["category"], row["image"], "unsure", evil, Note())
     text = page_html(opened, odd, "E", notes)
     page = Page(text)
-    ours = (
+    ours = {
         "html",
         "head",
         "meta",
@@ -111,7 +111,7 @@ def test_nothing_in_names_or_notes_becomes_markup(opened: Exploration, tmp_path:
         "h2",
         "p",
         "b",
-    )
+    }
     assert {tag for tag, _ in page.tags} <= ours | {"figure", "img", "figcaption"}
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert row["image"] in page.words and evil in page.words and "unsure" in page.words

@@ -33,8 +33,8 @@ __all__ = ["Category", "Exploration", "Scored", "open_exploration"]
 
 ORDER = ("PNI", "PNI (ensemble)", "E", "position", "B", "A", "released")
 """Settings that a reader looks for first; the others follow by name."""
-MODELS = 4
-"""fitted models that stay in memory."""
+MODELS = 1
+"""fitted models that stay in memory; one takes about a gigabyte at the size of the paper."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from typing import Any
 
@@ -13,7 +14,7 @@ from pnilib.errors import PNIError
 from pnilib.explore.explanation import cell_at, explain_cell
 from pnilib.explore.maps import base_result, features_of, maps_of
 from pnilib.explore.notes import LABELS, Note
-from pnilib.explore.opened import Category, open_exploration
+from pnilib.explore.opened import Category, Scored, open_exploration
 from pnilib.explore.pictures import rgb
 from pnilib.explore.widgets.image import ImagePlot, panels_of
 from pnilib.explore.widgets.pixel import pixel_html
@@ -38,7 +39,8 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         self.maps: dict[str, ndarray] = {}
         self.note = Note()
         self.moved: Callable[[], None] = lambda: None
-        self._features: dict[tuple[str, int, str], Tensor] = {}
+        self._worker = ThreadPoolExecutor(1)
+        self._features: tuple[tuple[str, int], Future[Tensor]] | None = None
         self.title = W.HTML("choose an image among the samples").add_class("pni-title")
         self.opacity = W.FloatSlider(0.6, min=0, max=1, step=0.05, description="overlay").add_class("pni-opacity")
         self.plot: ImagePlot | None = None
@@ -116,6 +118,8 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         if tuple(names) != self.setting.options:
             self.setting.options = names
             self.setting.value = names[0] if names else None
+        if (base := base_result(category)) is not None:
+            self._coming(category, i, base)
 
     def _faded(self, change: dict[str, Any]) -> None:
         if self.plot is not None:
@@ -124,6 +128,13 @@ class ImageTab(W.VBox):  # type: ignore[misc]
     @told
     def _clicked(self, row: int, column: int) -> None:
         self.ask(row, column)
+
+    def _coming(self, category: Category, i: int, base: Scored) -> Future[Tensor]:
+        """The shown image's features, on their way since it was opened, so that the first click need not wait."""
+        key = (category.key, i)
+        if self._features is None or self._features[0] != key or _failed(self._features[1]):
+            self._features = (key, self._worker.submit(lambda: features_of(category.model(base), category, i)))
+        return self._features[1]
 
     def ask(self, row: int, column: int) -> None:
         """Explain one pixel of the shown image."""
@@ -141,10 +152,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         if base is None:
             raise PNIError(f"{category.key}: the run has no finished setting A or E, which explain a pixel")
         (row, column), model = self.pixel, category.model(base)
-        key = (category.key, i, base.label)
-        if key not in self._features:
-            self._features = {key: features_of(model, category, i)}  # one image's is enough to keep
-        features = self._features[key]
+        features = self._coming(category, i, base).result()
         if name is None:
             raise PNIError(f"{category.key}: the map of no setting is at hand: run again to have it")
         config = base.config.replace(setting=name)
@@ -186,3 +194,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         self.pointing.layout.display = "none"
         self.state.say("found")
         self.moved()
+
+
+def _failed(work: Future[Tensor]) -> bool:
+    return work.done() and work.exception() is not None
