@@ -54,6 +54,8 @@ SIZES = {"whole": (15, 115, 480, 900), "quick": (2, 12, 96, 160)}
 NORMAL = 0.27
 """Share of normal test images, MVTec AD's."""
 FULL, SPARSE = ("E", "PNI"), ("A", "B", "position")
+READER = 1.0
+"""s, from the opened image to the first click; the image's features are made meanwhile."""
 TRAIN = 209
 """training images of a category, as MVTec AD's hazelnut and carpet roughly have."""
 FILES = 8
@@ -221,6 +223,7 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     for key, i in chosen:
         click(f"{key}:{i}")
+        time.sleep(READER)
         pixels = rng.integers(side, size=(6, 2))
         times = [ask(int(row), int(column)) for row, column in pixels]
         if "pni-sentence" not in image.answer.value:

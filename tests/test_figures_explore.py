@@ -201,8 +201,9 @@ def test_image_without_data_masks_or_result(opened: Exploration, tiny_store: Pat
 @pytest.mark.parametrize("label", ["E", "A", "PNI", "position", "no map"])
 def test_pixel_says_its_sentence_and_shows_the_crops(opened: Exploration, label: str) -> None:
     category = opened.category("two parts")
-    category.results["no map"] = dataclasses.replace(category.results["E"], label="no map")
-    category.results["no map"].__dict__["maps"] = None
+    kept = category.results["E"]
+    category.results["no map"] = dataclasses.replace(kept, label="no map", place=kept.place.with_name("no map"))
+    category.results["no map"].__dict__.update(facts=kept.facts, table=kept.table)
     figure = drawn(draw_pixel(opened, "two parts", 3, label, 20, 40))
     said = words(figure)
     assert "this patch scores" in said.replace("\n", " ").lower() and "Score of this patch by setting: A" in said
@@ -221,7 +222,7 @@ def test_pixel_without_data_model_or_gate(opened: Exploration, tiny_store: Path,
     category = opened.category("one")
     result = category.results["E"]
     lost = dataclasses.replace(result, place=tmp_path / "E", folder=tmp_path)
-    lost.__dict__.update(facts=result.facts, table=result.table, maps=result.maps)
+    lost.__dict__.update(facts=result.facts, table=result.table)
     category.results["E"] = lost
     assert "the fitted model of E is not there" in words(drawn(draw_pixel(opened, "one", 0, "E", 5, 5)))
     facts = result.facts | {"config": result.config.replace(nb_gate="rank").to_dict()}
