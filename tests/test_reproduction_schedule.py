@@ -1,5 +1,6 @@
 """Units are done once, side by side as one after another, and no failure takes others with it."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -8,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from tiny_grid import tiny_data, tiny_request
 
 from pnilib.artefacts import exclusive
 from pnilib.errors import PNIError
+from pnilib.pni import PNI
 from pnilib.reproduction import schedule
 from pnilib.reproduction.outputs import chosen_items, write_outputs
 from pnilib.reproduction.plan import Plan, Unit, build_plan
@@ -147,6 +151,23 @@ def test_a_worker_is_killed_and_the_bytes_are_those_of_a_serial_run(
     assert killed and failed == {}
     assert any(line.startswith("dashboard: ") for line in said)
     assert numbers(plan, store, tmp_path / "out") == expected
+
+
+def test_few_training_images(data: Path, tmp_path: Path) -> None:
+    """|C_emb| below `dist_size`: each size has a fit of its own, the networks take that of setting E."""
+    request = tiny_request(data)
+    request = dataclasses.replace(request, overrides=request.overrides | dict(emb_ratio=0.1, dist_size=40))
+    plan = build_plan(request, SETTINGS, switches=False)
+    assert execute(plan, tmp_path) == {}
+    unit = next(unit for unit in plan.units if unit.kind == "fit")
+    split = unit.source.load()
+    for name in ("A", "B", "C", "E", "F"):
+        own = PNI(unit.variants[name].replace(calibration_images=0)).fit(split.train)
+        expected = own.predict(split.test).image_scores
+        kept = pd.read_csv(tmp_path / unit.id / f"{name}.scores.csv")["score"].to_numpy(np.float32)
+        np.testing.assert_allclose(kept, expected, rtol=1e-5)
+    model = PNI.load(tmp_path / unit.id / "model")
+    assert model.coreset is not None and model.coreset.n_dist == len(model.coreset.embedding) == 25  # 4 x 64 x 0.1
 
 
 def test_memory_of_local_workers_is_not_given_back_at_every_free(tmp_path: Path) -> None:

@@ -111,17 +111,20 @@ def _make_features(unit: Unit, store: Path, folder: Path, work: Path, device: st
 
 
 def _fit(unit: Unit, store: Path, folder: Path, work: Path, device: str, progress: bool) -> None:
+    """Scores all settings of the unit; keeps the model of setting E, which networks need, or else of the first."""
     data = unit.source.load()
     model = PNI(unit.config.replace(calibration_images=0), device).fit(data.train, workdir=work, progress=progress)
-    model.save(folder / "model")
     missing = {name: config.replace(calibration_images=0) for name, config in unit.variants.items()}
+    kept = "E" if "E" in missing else next(iter(missing))
     found: dict[str, Prediction] = {}
     while missing:
         group = {name: config for name, config in missing.items() if _fits(model, config)}
         if not group:  # |C_emb| below |C_dist|: its C_dist and network are smaller too
-            fitted = next(iter(missing.values()))
+            fitted = next(iter(missing.values())).replace(setting=unit.config.setting)  # with all that the others need
             model = PNI(fitted, device).fit(data.train, workdir=work, progress=progress)
             group = {name: config for name, config in missing.items() if _fits(model, config)}
+        if kept in group:
+            model.save(folder / "model")
         found |= model.predict_variants(data.test, group, progress=progress)
         for name in group:
             del missing[name]
