@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
-	@echo "make reproduce  every table and figure of the paper on the demo data -> results/paper (40 minutes to an hour)"
+	@echo "make reproduce  every table and figure of the paper on the demo data -> results/paper (under an hour on two cores)"
 	@echo "make test     format, lint, types, tests, notebooks at smoke size; the explorer in a browser where Chromium is"
 	@echo "make browser-test  installs Chromium where it is missing, then the explorer's tests in it"
 	@echo "make lab      open the notebooks in JupyterLab"

@@ -4,9 +4,9 @@
     python benchmarks/bench_estimate.py --tiny    the same steps at 64 px, seconds
 
 The paper's profile whole: 480 px, WideResNet-101-2 (random weights), 1,024 channels, the MLP and the refinement network
-as large as the paper's.  Only what is counted is small: images, epochs, iterations, and C_dist, of which so few images
-have not 2,048.  The images are the demo category `cable`, enlarged.  Every unit that settings A, B, E and PNI need is estimated, then run alone; printed is estimate /
-measured for each kind of work.
+as large as the paper's.  Only what is counted is small: images, epochs, iterations, and C_dist, for which so few images
+have not 2,048 vectors.  The images are the demo category `cable`, enlarged.  Every unit that settings A, B, E and PNI
+need is estimated, then run alone; printed is estimate / measured for each kind of work.
 """
 
 import argparse
