@@ -67,7 +67,12 @@ def reproduce(
         int | None, typer.Option(help="Processes side by side. Default: one a GPU, or one a core, at most 4.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, as tcp://host:8786, instead.")
+        str | None,
+        typer.Option(
+            "--scheduler",
+            help="Address of a Dask scheduler, as tcp://host:8786, instead; its workers on CPUs: "
+            "`dask worker --no-nanny`.",
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of a process; results depend on it in the last digits.")] = 1,
     device: Device = "auto",
