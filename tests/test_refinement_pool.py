@@ -186,6 +186,17 @@ def test_masks_are_where_the_image_was_changed(pool: Pool, data: Dataset) -> Non
     assert len(kinds) > 2
 
 
+def test_scores_beyond_half_precision(
+    model: PNI, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As random weights give them at full size."""
+    monkeypatch.setattr(PNI, "maps", lambda self, images, *, without_image=None: 1e6 * images.mean(1).numpy())
+    found = build_pool(model, data.train, tmp_path)
+    assert found.high > 65504
+    normal = found.batch(range(found.n))[1]
+    assert normal.min() == 0 and normal.max() == 1
+
+
 def test_one_stated_normalisation(pool: Pool) -> None:
     maps = [pool.item(k)["map"].astype(np.float64) for k in range(pool.n)]
     assert pool.low == min(m.min() for m in maps) and pool.high == max(m.max() for m in maps)

@@ -63,7 +63,7 @@ class Pool:
     high: float
 
     def item(self, k: int) -> dict[str, ndarray]:
-        """image (h, w, 3) uint8; map (h, w) float16, score units; mask (h, w) bool.
+        """image (h, w, 3) uint8; map (h, w) float16 (float32 for scores over 65,504), score units; mask (h, w) bool.
 
         Raises PNIError for a missing or damaged file.
         """
@@ -162,7 +162,9 @@ def _fill(
         scorer = scorers[i % len(scorers)]
         own = [i] if config.pool_maps == "leave_out" else None
         tensor = torch.from_numpy(image).movedim(2, 0)[None].float() / 255
-        anomaly_map = scorer.maps(tensor, without_image=own)[0].astype(np.float16)
+        anomaly_map = scorer.maps(tensor, without_image=own)[0]
+        if anomaly_map.max() <= np.finfo(np.float16).max:  # random weights can give larger scores
+            anomaly_map = anomaly_map.astype(np.float16)
         blob = safetensors.numpy.save(
             {"image": np.ascontiguousarray(image), "map": anomaly_map, "mask": mask}, {"drawn": json.dumps(drawn)}
         )
