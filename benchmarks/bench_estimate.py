@@ -1,12 +1,13 @@
 """`pni estimate --grid` against what units of work really take at the paper's size, in one run.
 
-    python benchmarks/bench_estimate.py           some 15 minutes on one core, about 10 GB of memory
+    python benchmarks/bench_estimate.py           some 25 minutes on one core, about 10 GB of memory
     python benchmarks/bench_estimate.py --tiny    the same steps at 64 px, seconds
 
 The paper's profile whole: 480 px, WideResNet-101-2 (random weights), 1,024 channels, the MLP and the refinement network
 as large as the paper's.  Only what is counted is small: images, epochs, iterations, and C_dist, for which so few images
-have not 2,048 vectors.  The images are the demo category `cable`, enlarged.  Every unit that settings A, B, E and PNI
-need is estimated, then run alone; printed is estimate / measured for each kind of work.
+have not 2,048 vectors.  The pool's maps are those of the same fit (`pool_maps=leave_out`): three more fits would tell
+nothing new.  The images are the demo category `cable`, enlarged.  Every unit that settings A, B, E and PNI need is
+estimated, then run; printed is estimated seconds / measured processor seconds for each kind of work.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def some_images(root: Path, n_train: int, n_test: int) -> None:
 
 
 def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a kind of work: its units, seconds estimated and measured, and bytes of memory likewise."""
+    """One row a kind of work: its units, seconds estimated, processor seconds measured."""
     changes = COUNTED | (TINY if options.tiny else {}) | {"weights": "random", "refine_weights": "random"}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
