@@ -72,7 +72,7 @@ def visa(root: Path, categories: list[str], rng: np.random.Generator) -> None:
             lines.append([category, split, label, path.relative_to(root).as_posix(), masked])
     table = root / "split_csv" / "1cls.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
-    with open(table, "w", newline="") as handle:
+    with open(table, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerows([["object", "split", "label", "image", "mask"], *lines])
 

@@ -38,6 +38,8 @@ __all__ = [
     "FORMAT_VERSION",
     "atomic_write",
     "exclusive",
+    "is_output",
+    "mark_output",
     "os_errors",
     "pnilib_version",
     "read_artefact",
@@ -51,6 +53,9 @@ FORMAT_VERSION = 1
 """Raise it when an older pnilib could no longer read what this one writes."""
 
 _LOCK = ".pnilib.lock"
+_MARK = ".pnilib-output"
+_OUTPUTS = (_MARK, "run.json", "unit.json")
+"""Files that tell a folder of results; the last two are of versions before the marker."""
 _MANIFEST = "manifest.json"
 _META = "meta.json"
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -74,14 +79,15 @@ def os_errors(path: Path | str) -> Iterator[None]:
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file that becomes `path` when the block ends without an error.
 
-    `mode` is "w" (UTF-8 text) or "wb".  Parent folders are made.  After an error nothing is left,
+    `mode` is "w" (UTF-8 text; half a character, as in an undecodable file name, as `\\udcNN`, which JSON reads back) or
+    "wb".  Parent folders are made.  After an error nothing is left,
     and an older `path` stays as it was.  Raises PNIError when the folder cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
         try:
             with open(temporary, mode.replace("w", "x"), **text) as handle:  # type: ignore[call-overload]
                 yield handle
@@ -131,7 +137,7 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
         if not _STEM.fullmatch(stem):
             raise PNIError(f"{directory}: {stem!r} is no plain file name: use letters, digits, - and _")
     _refuse_foreign(directory)
-    meta_blob = _json_text(directory / _META, meta).encode()
+    meta_blob = _json_text(directory / _META, meta).encode("utf-8", "backslashreplace")
     files: dict[str, dict[str, Any]] = {}
     with os_errors(directory):
         new = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.tmp")
@@ -149,8 +155,9 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
                 put(f"{stem}.safetensors", safetensors.torch.save(whole))
             manifest = {"format": FORMAT, "version": FORMAT_VERSION, "pnilib": pnilib_version(), "files": files}
             write_json(new / _MANIFEST, manifest)
-            with suppress(OSError):  # whoever holds the folder's lock goes on holding it: same inode
-                os.link(directory / _LOCK, new / _LOCK)
+            for name in (_LOCK, _MARK):  # whoever holds the folder's lock goes on holding it: same inode
+                with suppress(OSError):
+                    os.link(directory / name, new / name)
             _swap(new, directory)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -178,9 +185,23 @@ def read_artefact(directory: Path | str) -> tuple[dict[str, dict[str, Tensor]], 
     return tensors, meta
 
 
+def mark_output(directory: Path | str) -> None:
+    """Mark `directory` (made if absent) as the kit's own results: never to be read as images."""
+    directory = Path(directory)
+    with os_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        if not (directory / _MARK).exists():
+            (directory / _MARK).write_text("Results of pnilib: no folder with this file is read as images.\n", "utf-8")
+
+
+def is_output(directory: Path | str) -> bool:
+    """Whether a folder holds results of the kit, by the marker file."""
+    return any((Path(directory) / name).is_file() for name in _OUTPUTS)
+
+
 @contextmanager
-def exclusive(directory: Path | str) -> Iterator[None]:
-    """Hold `directory` (made if absent) for one run.
+def exclusive(directory: Path | str, *, output: bool = True) -> Iterator[None]:
+    """Hold `directory` (made if absent) for one run; `output`: and mark it as results.
 
     Raises PNIError at once when another run, in this process or another, holds it; a run that died
     holds nothing.
@@ -197,6 +218,8 @@ def exclusive(directory: Path | str) -> Iterator[None]:
                 raise PNIError(
                     f"{directory}: another run is writing there: wait for it or choose another folder"
                 ) from None
+        if output:
+            mark_output(directory)
         yield
     finally:
         lock.release()
@@ -276,7 +299,7 @@ def _refuse_foreign(directory: Path) -> None:
             return
         if not directory.is_dir():
             raise PNIError(f"{directory}: is a file: choose a folder")
-        names = {entry.name for entry in directory.iterdir()} - {_LOCK}
+        names = {entry.name for entry in directory.iterdir()} - {_LOCK, _MARK}
     if not names:
         return
     try:

@@ -26,6 +26,7 @@ from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.feature_norm import FeatureNorm
 from pnilib.images import Geometry
+from pnilib.text import read_json
 
 __all__ = ["Embedder", "ImageSource", "extract", "raw_features"]
 
@@ -205,7 +206,7 @@ class _PartialFile:
     def _resumable(self) -> int:
         """Images already done by a run with the same key and shape; else 0."""
         try:
-            state = json.loads(self.sidecar.read_text())
+            state = read_json(self.sidecar)
             features = np.lib.format.open_memmap(self.part, mode="r")
             same = {k: state[k] for k in self.wanted} == self.wanted
             fits = list(features.shape) == self.wanted["shape"] and features.dtype == np.float32
@@ -217,7 +218,7 @@ class _PartialFile:
         """Makes the first `done` rows durable, then says so."""
         self.features.flush()
         temporary = self.sidecar.with_name(self.sidecar.name + ".tmp")
-        temporary.write_text(json.dumps(self.wanted | {"done": done}))
+        temporary.write_text(json.dumps(self.wanted | {"done": done}), encoding="utf-8")
         os.replace(temporary, self.sidecar)
 
     def finish(self) -> np.ndarray:

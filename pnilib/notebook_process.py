@@ -133,7 +133,7 @@ def _verdict(end: dict[str, Any] | None, late: bool, timeout_s: float | None, st
     if late:
         return f"stopped after the time limit of {timeout_s:g} s"
     if end is None:  # the worker died without a word
-        lines = log.read_text(errors="replace").strip().splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f"the notebook's process died with status {status}: {lines[-1] if lines else 'out of memory?'}"
     error = end["error"]
     if error is not None and error.startswith("DeadKernelError"):

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pnilib.artefacts import atomic_write, write_json
+from pnilib.artefacts import atomic_write, mark_output, write_json
 from pnilib.data import Split
 from pnilib.evaluation import METRICS, Evaluation
 from pnilib.figures.images import color_bar, show_image, show_map
@@ -88,6 +88,7 @@ def write_evaluation(
     beside: dict[str, Prediction] | None = None,
 ) -> None:
     """All files named above, each complete or not there; `beside`: other predictions to draw above this one."""
+    mark_output(folder)
     samples, metrics = test.samples, evaluation.metrics
     table = pd.DataFrame(
         {

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import json
 import platform
 import shutil
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
+from pnilib.text import read_json
 
 __all__ = ["fit_or_load", "manifest", "open_run", "run_categories"]
 
@@ -105,7 +105,7 @@ def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = 
 def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a category folder."""
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = read_json(folder / "run.json")
         return record | {"config": dict(record["config"]), "data": record["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise PNIError(f"{folder / 'run.json'}: is missing or damaged: delete {folder} and fit again") from None

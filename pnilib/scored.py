@@ -71,7 +71,7 @@ def score_folder(
     with exclusive(out):
         notes = out / "scores.part.jsonl"
         done = _finished(notes, model_id)
-        with open(notes, "a" if done else "w") as record:
+        with open(notes, "a" if done else "w", encoding="utf-8") as record:
             if not done:
                 record.write(json.dumps({"model": model_id}) + "\n")
             for name, path in tqdm(files.items(), desc="scoring", unit="image", disable=not progress):
@@ -105,7 +105,7 @@ def _image_files(images: Path) -> dict[str, Path]:
 def _finished(notes: Path, model_id: str) -> dict[str, dict[str, Any]]:
     """Rows that an interrupted run of the same model left; a last half-written line is dropped."""
     try:
-        lines = notes.read_text().splitlines()
+        lines = notes.read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
     done: dict[str, dict[str, Any]] = {}

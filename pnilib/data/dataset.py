@@ -67,7 +67,7 @@ class Split:
                     continue
                 name = Path(path)
                 name = name.relative_to(self.root) if name.is_relative_to(self.root) else Path(name.name)
-                digest.update(unicodedata.normalize("NFC", name.as_posix()).encode() + b"\0")
+                digest.update(unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogateescape") + b"\0")
                 digest.update(_sha256(Path(path)))
         return digest.hexdigest()
 

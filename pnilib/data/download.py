@@ -146,7 +146,7 @@ def fetch(
     pooch.get_logger().setLevel("WARNING")
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_name(path.name + ".sha256")
-    with exclusive(path.parent):
+    with exclusive(path.parent, output=False):
         trusted = sha256 or (note.read_text(encoding="utf-8").split()[0] if note.is_file() else None)
         if path.is_file():
             if trusted is not None:

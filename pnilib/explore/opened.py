@@ -7,7 +7,6 @@ A run is what `pni reproduce` keeps (its --store, or any folder in it), or a fol
 Only listings are read here: names and labels come from the run, pictures from the data set that it was made of.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from pnilib.images import Geometry
 from pnilib.pni import PNI
 from pnilib.reproduction.plan import slug
 from pnilib.reproduction.units import image_names
+from pnilib.text import read_json
 
 __all__ = ["Category", "Exploration", "Scored", "open_exploration"]
 
@@ -72,7 +72,7 @@ class Scored:
     def facts(self) -> dict[str, Any]:
         """metrics (None where undefined), notes, limits: as the tables of the run have them."""
         try:
-            facts = json.loads((self.place / "meta.json").read_text())
+            facts = read_json(self.place / "meta.json")
             metrics = {name: None if value is None else float(value) for name, value in facts["metrics"].items()}
             low, high = map(float, facts["limits"])
             return facts | {"metrics": metrics, "limits": (low, high), "config": dict(facts["config"])}
@@ -310,14 +310,14 @@ def _why(folder: Path) -> str:
     if (folder / "unit.json").exists():
         return "its unit.json is damaged: delete the folder and run again"
     try:
-        return f"failed: {json.loads((folder / 'failed.json').read_text())['error']}"
+        return f"failed: {read_json(folder / 'failed.json')['error']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "not finished: the same command goes on with it"
 
 
 def _read_unit(folder: Path) -> dict[str, Any] | None:
     try:
-        unit = json.loads((folder / "unit.json").read_text())
+        unit = read_json(folder / "unit.json")
         source = unit["source"]
         str(source["dataset"]), str(source["category"]), str(source["root"])
         options = [(str(name), value) for name, value in source["options"]]

@@ -16,6 +16,7 @@ from pnilib.pni import PNI
 from pnilib.prediction import Prediction
 from pnilib.reproduction.units import environment, write_setting
 from pnilib.runs import open_run, run_categories
+from pnilib.text import read_json
 
 __all__ = ["is_fit", "prepare"]
 
@@ -57,7 +58,7 @@ def _prepare(folder: Path, device: str, root: Path | str | None, progress: bool)
         for old in folder.glob("scored-*"):
             shutil.rmtree(old)
         _score(model, dataset, place, progress)
-        source = json.loads((folder / "run.json").read_text())["source"]
+        source = read_json(folder / "run.json")["source"]
         found = dict(source, options=sorted(source["options"].items()), root=str(dataset.root))
         write_json(
             place / "unit.json",

@@ -45,6 +45,7 @@ from pnilib.refinement.folds import fold_models
 from pnilib.synthesis import Materials, foreground_mask, mixture, synthesize
 from pnilib.synthesis.patches import load_patches
 from pnilib.synthesis.textures import load_textures
+from pnilib.text import read_json
 
 __all__ = ["Pool", "build_pool", "pool_size"]
 
@@ -125,7 +126,7 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
             _fill(folder, missing, n, scorers, train, config, materials, progress)
             write_json(facts, {"n": n} | _extremes(folder, n))
     try:
-        found = json.loads(facts.read_text())
+        found = read_json(facts)
         low, high = float(found["low"]), float(found["high"])
     except (ValueError, TypeError, KeyError):
         raise PNIError(f"{facts}: is damaged: delete it and run `pni refine` again") from None

@@ -29,6 +29,7 @@ from pnilib.reproduction.plan import Request, Unit
 from pnilib.reproduction.results import Results
 from pnilib.reproduction.tables import TABLES, Table, TableSpec, make_table
 from pnilib.reproduction.units import environment
+from pnilib.text import read_json
 
 __all__ = ["ITEMS", "Written", "chosen_items", "manifest", "needed_settings", "read_request", "write_outputs"]
 
@@ -122,7 +123,7 @@ def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
     for unit in units.values():
         file = results.store / unit.id / "unit.json"
         if file.exists():
-            records.append(json.loads(file.read_text()))
+            records.append(read_json(file))
     return {
         "output": f"{item.number}: {item.title}",
         "made_by": environment(),
@@ -279,6 +280,6 @@ def read_request(out: Path | str) -> Request:
     """What an earlier reproduction was asked for.  Raises PNIError when there is none."""
     file = Path(out) / "request.json"
     try:
-        return Request.from_dict(json.loads(file.read_text()))
+        return Request.from_dict(read_json(file))
     except (OSError, ValueError):
         raise PNIError(f"{file}: is missing or damaged: run `pni reproduce` first") from None

@@ -3,7 +3,6 @@
 Numbers are fractions here and percent in tables and figures.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from pnilib.artefacts import read_artefact
 from pnilib.errors import PNIError
 from pnilib.metrics.resampling import METRICS
 from pnilib.reproduction.plan import Plan, Source, Unit, slug
+from pnilib.text import read_json
 
 __all__ = ["Cell", "Results", "Run"]
 
@@ -38,7 +38,7 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """metrics, interval, by_defect, notes, limits, calibration, images, config."""
         try:
-            return json.loads((self.place / "meta.json").read_text())
+            return read_json(self.place / "meta.json")
         except (OSError, ValueError):
             raise PNIError(f"{self.place}: is missing or damaged: delete {self.place.parent} and run again") from None
 

@@ -172,7 +172,7 @@ def _require_alike(client: Any, store: Path) -> None:
 def _look(probe: str) -> tuple[dict[str, str], str]:
     """On a worker: its versions, and what it reads in the store."""
     try:
-        seen = Path(probe).read_text()
+        seen = Path(probe).read_text(encoding="utf-8")
     except OSError:
         seen = ""
     return environment()["versions"], seen

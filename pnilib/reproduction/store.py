@@ -1,12 +1,12 @@
 """What lies in the store: units, their state and size; and how to get rid of it."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from pnilib.errors import PNIError
+from pnilib.text import read_json
 
 __all__ = ["CLEANERS", "clean_store", "list_units"]
 
@@ -33,9 +33,9 @@ def list_units(store: Path | str) -> pd.DataFrame:
         status, seconds = "unfinished", float("nan")
         try:
             if (folder / "unit.json").exists():
-                status, seconds = "done", json.loads((folder / "unit.json").read_text())["seconds"]
+                status, seconds = "done", read_json(folder / "unit.json")["seconds"]
             elif (folder / "failed.json").exists():
-                status = f"failed: {json.loads((folder / 'failed.json').read_text())['error']}"
+                status = f"failed: {read_json(folder / 'failed.json')['error']}"
         except (ValueError, KeyError):
             status = "damaged: delete its folder"
         rows.append(

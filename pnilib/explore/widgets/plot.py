@@ -24,7 +24,9 @@ VIEW = Path(__file__).parent / "plot.js"
 def _module() -> str:
     """plotly.js, kept from any loader that the page may have, and the view."""
     library = "const Plotly = (function () {\nlet module = {exports: {}}, exports = module.exports, define;\n"
-    return f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text()}"
+    return (
+        f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text(encoding='utf-8')}"
+    )
 
 
 def plain(text: str) -> str:
