@@ -17,6 +17,7 @@ from pnilib.refinement.ablation import (
     ROWS,
     WEIGHTS,
     ablate_refinement,
+    against,
     by_category,
     by_weight,
     summarise,
@@ -100,7 +101,8 @@ def test_categories_and_weights_by_hand():
     rows = [
         ("a", "E", 0, 0.0, 0.40), ("a", "E", 1, 0.0, 0.42), ("a", "PNI", 0, 0.1, 0.50), ("a", "PNI", 1, 0.1, 0.50),
         ("b", "E", 0, 0.0, 0.60), ("b", "E", 1, 0.0, 0.60), ("b", "PNI", 0, 0.1, 0.58), ("b", "PNI", 1, 0.1, 0.58),
-        ("a", "PNI", 0, 0.5, 0.90),
+        ("a", "PNI", 0, 0.5, 0.90), ("a", "PNI", 1, 0.5, 0.90), ("b", "PNI", 0, 0.5, 0.70),
+        ("b", "PNI, focal loss", 1, 0.1, 0.59),
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["category", "row", "seed", "weight", "value"])
     table = pd.concat([table.assign(metric=metric) for metric in ablation.SHOWN])
@@ -109,7 +111,10 @@ def test_categories_and_weights_by_hand():
     assert lines[3].startswith("| b | 60.00 ± 0.00 | 58.00 ± 0.00 | -2.00 ± 0.00 |")
     assert lines[4].startswith("| mean | 50.50 ± 0.71 | 54.00 ± 0.00 | +3.50 ± 0.71 |")
     lines = by_weight(table).splitlines()
-    assert lines[2:] == [f"| {w} |" + f" {v} |" * 4 for w, v in (("0", "50.50"), ("0.1", "54.00"), ("0.5", "90.00"))]
+    assert lines[2:] == [f"| {w} |" + f" {v} |" * 4 for w, v in (("0", "50.50"), ("0.1", "54.00"), ("0.5", "80.00"))]
+    lines = against(table).splitlines()  # focal loss has the better mean, of b alone; where both are, it gains 1 point
+    assert lines[2] == "| E | 4: a (2), b (2) |" + " -3.50 |" * 4
+    assert lines[3] == "| PNI, focal loss | 1: b (1) |" + " +1.00 |" * 4 and len(lines) == 4
 
 
 def test_unknown_row_is_refused(made: tuple[Any, Path, pd.DataFrame], tmp_path: Path) -> None:

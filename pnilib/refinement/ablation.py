@@ -23,7 +23,16 @@ from pnilib.pni import PNI
 from pnilib.refinement.refine import checkpoint_folder, refine
 from pnilib.runs import fit_or_load
 
-__all__ = ["ROWS", "WEIGHTS", "ablate_refinement", "by_category", "by_weight", "summarise", "to_markdown"]
+__all__ = [
+    "ROWS",
+    "WEIGHTS",
+    "ablate_refinement",
+    "against",
+    "by_category",
+    "by_weight",
+    "summarise",
+    "to_markdown",
+]
 
 WEIGHTS = (0.1, 0.3, 0.5, 1.0)
 """Fusion weights that every network is judged at."""
@@ -169,10 +178,34 @@ def by_category(results: pd.DataFrame, row: str = "PNI", weight: float = 0.1) ->
 
 
 def by_weight(results: pd.DataFrame, row: str = "PNI") -> str:
-    """Markdown: the metrics of `row` at every fusion weight; weight 0 is setting E.  Percent, mean over categories."""
+    """Markdown: the metrics of `row` at every fusion weight; weight 0 is setting E.  Percent, mean over categories.
+
+    Each category counts once, however many seeds it has.
+    """
     part = results[results["row"].isin([BASE, row]) & results["metric"].isin(list(SHOWN))]
-    mean = part.groupby(["weight", "metric"])["value"].mean().mul(100).unstack()
+    each = part.groupby(["weight", "category", "metric"])["value"].mean()
+    mean = each.groupby(["weight", "metric"]).mean().mul(100).unstack()
     lines = ["| weight | " + " | ".join(SHOWN.values()) + " |", "|---|" + "---|" * len(SHOWN)]
     for weight, values in mean[list(SHOWN)].iterrows():
         lines.append(f"| {weight:g} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def against(results: pd.DataFrame, base: str = "PNI", weight: float = 0.1) -> str:
+    """Markdown: every other row minus `base`, mean over the (category, seed) that both have, and which these are.
+
+    Points, networks at one fusion weight.  Where rows were not trained on the same units, their own means would compare
+    categories.
+    """
+    part = results[results["metric"].isin(list(SHOWN)) & results["weight"].isin([0.0, weight])]
+    wide = 100 * part.pivot_table(index=["category", "seed"], columns=["row", "metric"], values="value", sort=False)
+    lines = [f"| minus {base} | units | " + " | ".join(SHOWN.values()) + " |", "|---|---|" + "---|" * len(SHOWN)]
+    for row in dict.fromkeys(part["row"]):
+        if row == base:
+            continue
+        change = (wide[row] - wide[base]).dropna(how="all")
+        seeds = change.reset_index()["category"].value_counts(sort=False)
+        units = ", ".join(f"{category} ({n})" for category, n in seeds.items())
+        cells = [f"{value:+.2f}" for value in change[list(SHOWN)].mean()]
+        lines.append(f"| {row} | {len(change)}: {units} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
