@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean together."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,11 @@ Categories = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="NAME=VALUE of the layout, as split=tile for mtd; repeatable (data_prep/ explains)."),
+    typer.Option(
+        "--option",
+        help="NAME=VALUE of the layout, as normal=good,good_2 (which folders are normal) or split=tile for mtd; "
+        "repeatable (data_prep/ explains).",
+    ),
 ]
 Profile = Annotated[
     str,
@@ -60,6 +65,10 @@ Refined = Annotated[
 Progress = Annotated[bool, typer.Option("--progress/--quiet", help="Progress bars on standard error.")]
 
 
+_PATHS = ("test_root", "train_list")
+"""Options of layouts that are paths."""
+
+
 def build_config(profile: str, overrides: list[str] | None, seed: int | None) -> PNIConfig:
     """The profile with the changes of --set and --seed."""
     values = PNIConfig.parse_overrides(overrides or [])
@@ -76,9 +85,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         if not equals:
             raise PNIError(f"--option {pair}: is not NAME=VALUE: write for instance split=tile")
         try:
-            options[name] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            options[name] = text
+            value = text
+        if name in _PATHS and isinstance(value, str):
+            value = os.path.abspath(os.path.expanduser(value))  # a run is opened from any folder
+        options[name] = tuple(value) if isinstance(value, list) else value
     return options
 
 
