@@ -10,7 +10,9 @@ import typer
 
 from pnilib.config import PROFILES, PNIConfig
 from pnilib.data import DATASETS, Dataset, list_categories, load_dataset
+from pnilib.data.files import list_images
 from pnilib.errors import PNIError
+from pnilib.text import shown
 
 __all__ = [
     "AsJson",
@@ -31,6 +33,8 @@ __all__ = [
     "emit",
     "open_dataset",
     "parse_options",
+    "say_what_materials_were_read",
+    "say_what_was_found",
 ]
 
 DatasetName = Annotated[str, typer.Option("--dataset", "-d", help="Layout: " + ", ".join(DATASETS) + ".")]
@@ -100,8 +104,24 @@ def chosen_categories(dataset: str, root: Path, wanted: list[str] | None) -> lis
 
 
 def open_dataset(dataset: str, root: Path, category: str, options: dict[str, Any]) -> Dataset:
-    """The data set; a fault in the layout's option values names them."""
-    return load_dataset(dataset, root, category, **options)
+    """One category, with what was found there on standard error."""
+    data = load_dataset(dataset, root, category, **options)
+    say_what_was_found(data)
+    return data
+
+
+def say_what_was_found(data: Dataset) -> None:
+    """On standard error: how many images of which kind, and what lies among them and was not read."""
+    typer.echo(f"{shown(data.category)}: {data.summary()}", err=True)
+    for note in data.notes:
+        typer.echo(f"{shown(data.category)}: {note}", err=True)
+
+
+def say_what_materials_were_read(config: PNIConfig) -> None:
+    """On standard error: what in the folders of textures and patches was not read."""
+    for folder, deep in ((config.defect_textures, True), (config.defect_patches, False)):
+        if folder != "builtin" and (note := list_images(folder, deep=deep).note()):
+            typer.echo(note, err=True)
 
 
 def device_name(device: str) -> str:

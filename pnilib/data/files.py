@@ -25,6 +25,7 @@ __all__ = [
     "Samples",
     "images_in",
     "list_images",
+    "no_image",
     "refuse_output",
     "refuse_output_around",
     "row",
@@ -102,6 +103,12 @@ def list_images(folder: Path | str, *, deep: bool = False, without: Path | str |
                 (links if path.is_symlink() else folders).append(path)
     found.images.sort(key=lambda p: p.relative_to(found.folder).as_posix())
     return found
+
+
+def no_image(found: Listing, remedy: str) -> PNIError:
+    """The line for a listing without images, with what lies there instead."""
+    instead = f" ({unread_note(found.not_read)})" if found.not_read else ""
+    return PNIError(f"{shown(found.folder)}: holds no image{instead}: {remedy}")
 
 
 def images_in(folder: Path, *, deep: bool = False) -> list[Path]:

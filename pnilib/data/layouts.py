@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnilib.data.files import Samples, images_in, list_images, refuse_output, row, subfolders
+from pnilib.data.files import Samples, images_in, list_images, no_image, refuse_output, row, subfolders
 from pnilib.data.labels import (
     all_images,
     kind_of,
@@ -66,7 +66,7 @@ def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
     train, test = (list_images(base / split, deep=True) for split in ("train", "test"))
     rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
-        raise PNIError(f"{base / 'train' / good}: holds no image: put the normal training images there")
+        raise no_image(train, f"put the normal training images in {Path('train', good)}")
     masks: dict[str, dict[Path, Path]] = {}
     for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
         place = kind_of(test, path) or "."
@@ -105,7 +105,7 @@ def read_folder(root: Path, category: str, *, test_root: str | Path | None = Non
     train = list_images(root, deep=True)
     rows = [row(p, "train", 0, (told and kind_of(train, p)) or "good", category) for p in all_images(train, told)]
     if not rows:
-        raise PNIError(f"{root}: holds no image: put the normal images there")
+        raise no_image(train, "put the normal images there")
     if test_root is None:
         return Samples(rows, label_note(rows, "good", told is not None), train.not_read)
     here, there = root.resolve(), test_root.resolve()
@@ -117,7 +117,7 @@ def read_folder(root: Path, category: str, *, test_root: str | Path | None = Non
         row(p, "test", label, kind, category) for p, label, kind in labelled_images(test, told, maybe_unlabelled=True)
     ]
     if not found:
-        raise PNIError(f"{test_root}: holds no image: put the images to score there")
+        raise no_image(test, "put the images to score there")
     notes = label_note([*rows, *found], "good", told is not None)
     if all(r["label"] == -1 for r in found):
         notes.append("test images are unlabelled: scores but no metrics")
