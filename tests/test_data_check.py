@@ -111,7 +111,8 @@ def test_mtd_strays(tmp_path):
     base = mtd(tmp_path)
     put(base / "MT_Free/Imgs/exp1_num_77.png")
     (base / "MT_Free/Thumbs.db").write_bytes(b"x")
-    assert set(check("mtd", tmp_path)) == {("orphan-mask", "exp1_num_77.png"), ("unexpected", "Thumbs.db")}
+    (base / "MT_Free/Imgs/notes.txt").write_bytes(b"x")
+    assert set(check("mtd", tmp_path)) == {("orphan-mask", "exp1_num_77.png"), ("unexpected", "notes.txt")}
 
 
 @needs_mtd

@@ -10,7 +10,7 @@ import os
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,8 @@ def training_images(train: Listing, normal: tuple[str, ...] | None) -> list[Path
                 f"or say which train: {_option(usual)} or {_option(['.', *usual])}"
             )
         chosen = [image for image, parts in folders.items() if parts and parts[0] in usual]
-        for parts in (folders[image] for image in chosen):
-            if any(is_defect(part) for part in parts):
-                raise PNIError(
-                    f"{shown(train.folder.joinpath(*parts))}: are these defects? All images below "
-                    f"{shown(usual[0])}/ train: move them to test/, or say that they are normal: {_option(usual)}"
-                )
+        for image in chosen:
+            _refuse_inner_defects(train.folder, folders[image], usual)
     train.not_read.extend((why, image) for image in sorted(set(train.images) - set(chosen)))
     return chosen
 
@@ -90,7 +86,7 @@ def all_images(train: Listing, normal: tuple[str, ...] | None) -> list[Path]:
     folders = {image: _folders(train, image) for image in train.images}
     chosen = [image for image, parts in folders.items() if _named(parts, normal) is not None]
     if not chosen:
-        _refuse_mixed(train.folder, folders.values())
+        _refuse_mixed(train.folder, set(folders.values()))
         return train.images
     train.not_read.extend((LEFT_OUT, image) for image in sorted(set(train.images) - set(chosen)))
     return chosen
@@ -157,12 +153,13 @@ def _refuse_doubtful(test: Path, folders: dict[Path, tuple[str, ...]], maybe_unl
             f"{_option([*usual, *doubtful])}, or {told} if it is a defect"
         )
     for parts in folders.values():
+        _refuse_inner_defects(test, parts, usual)
         for depth, part in enumerate(parts[1:], start=2):
-            if is_defect(part) if is_normal(parts[0]) else is_normal(part) or sounds_normal(part):
+            if not is_normal(parts[0]) and (is_normal(part) or sounds_normal(part)):
                 inner = "/".join(parts[:depth])
                 raise PNIError(
-                    f"{shown(test)}: is {shown(inner)} normal or a defect? Folders directly in it should say so: move "
-                    f"it, or say which are normal: {_option([*usual, inner])}, or {told} if not"
+                    f"{shown(test)}: is {shown(inner)}/ normal or a defect? Folders directly in it should say so: move "
+                    f"it, or say which are normal: {_option([*usual, inner])}, or {told} if it is a defect"
                 )
     if maybe_unlabelled and not usual:
         raise PNIError(
@@ -171,19 +168,33 @@ def _refuse_doubtful(test: Path, folders: dict[Path, tuple[str, ...]], maybe_unl
         )
 
 
-def _refuse_mixed(root: Path, folders: Iterable[tuple[str, ...]]) -> None:
+def _refuse_inner_defects(folder: Path, parts: tuple[str, ...], usual: list[str]) -> None:
+    if is_normal(parts[0]) and any(is_defect(part) for part in parts):
+        raise PNIError(
+            f"{shown(folder.joinpath(*parts))}: are these defects? What lies below {shown(parts[0])}/ counts as "
+            f"normal: move them out of it, or say that they are normal: {_option(usual)}"
+        )
+
+
+def _refuse_mixed(root: Path, folders: Collection[tuple[str, ...]]) -> None:
     children: dict[tuple[str, ...], set[str]] = {}
     for parts in folders:
         for depth, part in enumerate(parts):
             children.setdefault(parts[:depth], set()).add(part)
+    normal = {place: [n for n in sorted(names) if is_normal(n)] for place, names in children.items()}
+    good = [
+        "/".join((*place, n))
+        for place, names in sorted(normal.items())
+        if not any(map(is_normal, place))
+        for n in names
+    ]
     for place, names in sorted(children.items()):
-        good = sorted(name for name in names if is_normal(name))
-        beside = good and not any(is_normal(part) for part in place)
-        wrong = sorted(
+        beside = normal[place] and not any(map(is_normal, place))
+        wrong = [
             name
-            for name in names
+            for name in sorted(names)
             if is_part(name) or is_defect(name) or (beside and not is_normal(name) and not sounds_normal(name))
-        )
+        ]
         if not wrong:
             continue
         here = Path(os.path.abspath(root.joinpath(*place)))
@@ -193,10 +204,12 @@ def _refuse_mixed(root: Path, folders: Iterable[tuple[str, ...]]) -> None:
                 f"{what} --dataset mvtec --root {shown(here.parent)} --category {shown(here.name)}, or the folder of "
                 "its normal training images as --root"
             )
-        inner = ["/".join((*place, name)) for name in good or sorted(names - set(wrong))] or ["FOLDER"]
+        rest = ["/".join((*place, name)) for name in sorted(names - set(wrong))]
+        trains = good or rest or (["."] if () in folders else ["FOLDER"])
+        alone = "FOLDER" if trains == ["."] else shown(root / trains[0])
         raise PNIError(
-            f"{what} the folder of normal images alone, as --root {shown(root / inner[0])}, or say which folders "
-            f"train: {_option(inner)}"
+            f"{what} the folder of normal images alone, as --root {alone}, or say which folders train: "
+            f"{_option(trains)}"
         )
 
 

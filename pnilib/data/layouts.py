@@ -66,7 +66,7 @@ def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
     train, test = (list_images(base / split, deep=True) for split in ("train", "test"))
     rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
-        raise no_image(train, f"put the normal training images in {Path('train', good)}")
+        raise no_image(train, f"put the normal training images in train/{good}, or name their folder in normal=")
     masks: dict[str, dict[Path, Path]] = {}
     for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
         place = kind_of(test, path) or "."
