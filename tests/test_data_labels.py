@@ -142,7 +142,7 @@ def test_a_folder_without_masks_beside_masked_ones(tmp_path: Path) -> None:
     [
         (["train/OK/0.png", "train/good/0.png"], None, "train: which of OK/, good/ train"),
         (["train/good/0.png", "train/good_2/0.png"], None, "train: which of good/, good_2/ train"),
-        (["train/good/0.png", "train/1.png"], None, "1 image lies .1.png. directly in it, beside good/"),
+        (["train/good/0.png", "train/1.png"], None, r"1 image \(1.png\) lies directly in it, beside good/"),
         (["train/good/NG/0.png"], None, "train/good/NG: are these defects"),
         (["train/batch1/0.png"], None, r"train: holds no image .not read: 1 in other folders of train/.: put"),
         (["train/good/0.png", "test/good/0.png"], "god", "normal=god: there is no such folder in .*train or .*test"),

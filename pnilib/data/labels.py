@@ -267,4 +267,5 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _count(images: Sequence[Path]) -> str:
-    return f"{len(images)} image{'s lie' if len(images) > 1 else ' lies'} ({shown(images[0].name)})"
+    name = shown(images[0].name)
+    return f"1 image ({name}) lies" if len(images) == 1 else f"{len(images)} images ({name}, ...) lie"

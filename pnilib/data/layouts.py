@@ -118,7 +118,7 @@ def read_folder(root: Path, category: str, *, test_root: str | Path | None = Non
     ]
     if not found:
         raise no_image(test, "put the images to score there")
-    notes = label_note([*rows, *found], "good", told is not None)
+    notes = label_note(found if told is None else [*rows, *found], "good", told is not None)
     if all(r["label"] == -1 for r in found):
         notes.append("test images are unlabelled: scores but no metrics")
     return Samples([*rows, *found], notes, [*train.not_read, *test.not_read])
