@@ -12,14 +12,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Check a folder of your own images: see folder.md")
     parser.add_argument("--root", required=True, help="folder of normal images")
     parser.add_argument("--test-root", help="folder of images to score")
+    parser.add_argument("--normal", help="which folders in them are normal, as good,good_2")
     args = parser.parse_args()
     try:
-        dataset = load_dataset("folder", args.root, test_root=args.test_root)
+        dataset = load_dataset("folder", args.root, test_root=args.test_root, normal=args.normal)
         findings = check_dataset(dataset)
     except PNIError as fault:
         sys.exit(f"error: {fault}")
-    print(f"{len(dataset.train)} training, {len(dataset.test)} test, {len(findings)} findings")
-    for line in [*dataset.notes, *findings]:
+    print(f"{dataset.summary()}; {len(findings)} findings")
+    for line in [*findings, *dataset.notes]:
         print(f"  {line}")
 
 

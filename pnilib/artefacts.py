@@ -32,6 +32,7 @@ import safetensors.torch
 from torch import Tensor
 
 from pnilib.errors import PNIError
+from pnilib.text import read_json
 
 __all__ = [
     "FORMAT",
@@ -54,8 +55,8 @@ FORMAT_VERSION = 1
 
 _LOCK = ".pnilib.lock"
 _MARK = ".pnilib-output"
-_OUTPUTS = (_MARK, "run.json", "unit.json")
-"""Files that tell a folder of results; the last two are of versions before the marker."""
+_RECORDS = {"run.json": {"config", "data", "versions"}, "unit.json": {"kind", "member", "source"}}
+"""What tells a folder of results of the versions before the marker: a file, and keys in it."""
 _MANIFEST = "manifest.json"
 _META = "meta.json"
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -84,7 +85,7 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     and an older `path` stays as it was.  Raises PNIError when the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.tmp")  # 255 bytes are a name's limit
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
@@ -195,8 +196,16 @@ def mark_output(directory: Path | str) -> None:
 
 
 def is_output(directory: Path | str) -> bool:
-    """Whether a folder holds results of the kit, by the marker file."""
-    return any((Path(directory) / name).is_file() for name in _OUTPUTS)
+    """Whether a folder holds results of the kit, by the marker file, or by an older version's record of a run."""
+    directory = Path(directory)
+    return (directory / _MARK).is_file() or any(_is_record(directory / name, keys) for name, keys in _RECORDS.items())
+
+
+def _is_record(file: Path, keys: set[str]) -> bool:
+    try:
+        return keys <= read_json(file).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 @contextmanager

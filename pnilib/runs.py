@@ -15,6 +15,7 @@ from typing import Any
 from pnilib.artefacts import exclusive, pnilib_version, write_json
 from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split, load_dataset
+from pnilib.data.files import refuse_output_around
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
 from pnilib.text import read_json
@@ -54,6 +55,7 @@ def fit_or_load(
     the test images.
     """
     folder = Path(folder)
+    refuse_output_around(train.samples["image_path"], folder)
     with exclusive(folder):
         wanted = manifest(config, train, device)
         if (folder / "model").exists():

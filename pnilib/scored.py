@@ -17,8 +17,8 @@ from numpy import ndarray
 from PIL import Image
 from tqdm import tqdm
 
-from pnilib.artefacts import atomic_write, exclusive
-from pnilib.data.files import IMAGE_SUFFIXES
+from pnilib.artefacts import atomic_write, exclusive, mark_output
+from pnilib.data.files import IMAGE_SUFFIXES, list_images, no_image, refuse_output, refuse_output_around
 from pnilib.errors import PNIError
 from pnilib.images import read_image
 from pnilib.pni import PNI
@@ -53,8 +53,8 @@ def score_folder(
     calibration images' maps reach, and opaque at 1.25 times the most that they reach (counted from their least, where
     that is negative).
 
-    Raises PNIError for no images, a model without calibration, or without a network to refine with, and when another
-    run writes to `out`.
+    Raises PNIError for no images, a model without calibration, or without a network to refine with, when images lie in
+    `out`, and when another run writes there.
     """
     images, out = Path(images), Path(out)
     if refined and model.refinement is None:
@@ -64,11 +64,13 @@ def score_folder(
         raise PNIError(
             "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
         )
-    files = _image_files(images)
+    files = _image_files(images, out)
+    refuse_output_around(files.values(), out)
     facts = None if model.refinement is None else model.refinement.facts()
     identity = [model.config.to_dict(), model.train_paths, refined, facts]
     model_id = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     with exclusive(out):
+        mark_output(out / "heatmaps")
         notes = out / "scores.part.jsonl"
         done = _finished(notes, model_id)
         with open(notes, "a" if done else "w", encoding="utf-8") as record:
@@ -88,18 +90,15 @@ def score_folder(
     return table
 
 
-def _image_files(images: Path) -> dict[str, Path]:
+def _image_files(images: Path, out: Path) -> dict[str, Path]:
     """Name to show -> file, sorted."""
     if images.is_file():
         return {images.name: images}
-    found = {
-        path.relative_to(images).as_posix(): path
-        for path in sorted(images.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    }
-    if not found:
-        raise PNIError(f"{images}: holds no image ({', '.join(IMAGE_SUFFIXES)}): give the folder with the images")
-    return found
+    refuse_output(images)
+    listing = list_images(images, deep=True, without=out)
+    if not listing.images:
+        raise no_image(listing, f"give the folder with the images ({', '.join(IMAGE_SUFFIXES)})")
+    return {path.relative_to(images).as_posix(): path for path in listing.images}
 
 
 def _finished(notes: Path, model_id: str) -> dict[str, dict[str, Any]]:

@@ -49,7 +49,13 @@ def picture_size(path: Path) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "demo"
-    return make_demo(root, categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, progress=False)
+    make_demo(root, categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, progress=False)
+    for name in ("a.jp2", "b.jp2", "._000.png"):  # what nobody reads, and every command says so
+        (root / "cable/train/good" / name).touch()
+    return root
+
+
+NOT_READ = "not read: 2 .jp2, 1 hidden"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,83 @@ def test_fit_again_loads_and_another_configuration_is_refused(
     line = refused(capsys, "fit", "--dataset", "demo", "--root", demo, "--out", run, *SMOKE, "--set", "sigma=5")
     assert "sigma=3.0 (now 5.0)" in line and "another output folder" in line
     assert (run / "cable" / "model" / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "-d", "folder", "-r", "{data}/cable", "-o", "{data}", "--option", "normal=train/good"],
+        ["fit", "-d", "demo", "-r", "{data}", "-o", "{data}"],
+        ["fit", "-d", "folder", "-r", "{data}/cable/train/good", "-o", "{out}", "--option", "test_root={out}/good"],
+        ["ablation", "-d", "demo", "-r", "{data}", "-o", "{data}"],
+        ["ablation", "-d", "demo", "-r", "{data}", "-o", "{data}/.."],
+        ["reproduce", "table-1", "--data", "mvtec={data}", "--out", "{data}/cable", "--store", "{out}"],
+        ["reproduce", "table-1", "--data", "mvtec={data}", "--out", "{out}", "--store", "{data}"],
+        ["score", "{run}/cable", "{data}/cable/test/good", "-o", "{data}/cable/test/good"],
+        ["score", "{run}/cable", "{data}/cable/test", "-o", "{data}"],
+    ],
+)
+def test_results_are_not_written_around_images(
+    words: list[str], demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (demo / "cable/test/good").iterdir():
+        (tmp_path / "good").mkdir(exist_ok=True)
+        os.link(path, tmp_path / "good" / path.name)
+    before = sorted(demo.rglob("*"))
+    profile = [] if words[0] == "score" else ["--profile", "smoke"]
+    places = {"data": demo, "run": run, "out": tmp_path}
+    line = refused(capsys, *[word.format(**places) for word in words], *profile, "--device", "cpu", "--quiet")
+    assert "choose another folder to write to" in line
+    assert sorted(demo.rglob("*")) == before and sorted(p.name for p in tmp_path.iterdir()) == ["good"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "-d", "demo", "-r", "{data}", "-o", "{run}", *SMOKE],
+        ["score", "{run}/cable", "{data}/cable/train/good", "-o", "{out}", "--device", "cpu", "--quiet"],
+        ["evaluate", "{run}", "--device", "cpu", "--quiet"],
+        ["data", "check", "-d", "demo", "-r", "{data}"],
+        ["data", "check", "-d", "folder", "-r", "{data}/cable/train"],
+    ],
+)
+def test_every_command_says_what_it_did_not_read(
+    words: list[str], demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = pni(*[word.format(data=demo, run=run, out=tmp_path) for word in words])
+    shown = capsys.readouterr()
+    assert NOT_READ in shown.out + shown.err and status == (words[0] == "data")  # the check counts two findings
+
+
+def test_options_of_the_layout_are_kept_with_the_run(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that evaluate takes the same images as normal, from whatever folder it is called."""
+    for kind in ("good", "good_2", "cut"):
+        (tmp_path / "new" / kind).mkdir(parents=True)
+        os.link(
+            demo / "cable/test" / ("cut" if kind == "cut" else "good") / "000.png", tmp_path / "new" / kind / "0.png"
+        )
+    words = [
+        "fit",
+        "-d",
+        "folder",
+        "-r",
+        demo / "cable/train/good",
+        "-o",
+        tmp_path / "out",
+        *SMOKE,
+        "--option",
+        "test_root=new",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert "--option normal=good,good_2" in refused(capsys, *words)
+    assert pni(*words, "--option", "normal=good,good_2") == 0
+    assert "2 normal (good, good_2) and 1 defective" in capsys.readouterr().err
+    monkeypatch.chdir(demo)
+    assert pni("evaluate", tmp_path / "out", "--device", "cpu", "--quiet") == 0
+    assert "defects: cut (1)" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out/good/evaluation/scores.csv").label.sum() == 1
 
 
 def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +233,9 @@ def test_ablation_writes_the_table_and_resumes(demo: Path, tmp_path: Path, capsy
     words = ("ablation", "--dataset", "demo", "--root", demo, "--out", tmp_path, *SMOKE, "--seeds", 2)
     assert pni(*words) == 0
     table = (tmp_path / "ablation.csv").read_bytes()
-    text = capsys.readouterr().out
+    shown = capsys.readouterr()
+    text = shown.out
+    assert NOT_READ in shown.err
     assert text.count("| leaked |") == 4 and text.count("| excluded |") == 4 and " ± " in text
     results = pd.read_csv(tmp_path / "ablation.csv")
     assert set(results.seed) == {0, 1} and results.metric.str.startswith("i_auroc[").any()

@@ -1,12 +1,13 @@
 """Each layout on a miniature of itself; the real MTD where it is at hand."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pnilib.data import DATASETS, list_categories, load_dataset
+from pnilib.data import DATASETS, check_dataset, list_categories, load_dataset
 from pnilib.data.mtd import tile_numbers
 from pnilib.errors import PNIError
 from pnilib.images import Geometry
@@ -106,7 +107,7 @@ def test_unknown_names_list_what_there_is(tmp_path):
         load_dataset("mvtec", tmp_path)
     with pytest.raises(PNIError, match="choose one of " + ", ".join(DATASETS)):
         load_dataset("mvtek", tmp_path)
-    with pytest.raises(PNIError, match="has no option 'half': it takes none"):
+    with pytest.raises(PNIError, match="has no option 'half': it takes normal"):
         load_dataset("mvtec", tmp_path, "bolt", half=True)
     with pytest.raises(PNIError, match="is not a folder"):
         load_dataset("mvtec", tmp_path / "absent")
@@ -114,15 +115,29 @@ def test_unknown_names_list_what_there_is(tmp_path):
 
 def test_incomplete_categories(tmp_path):
     (tmp_path / "empty" / "train").mkdir(parents=True)
-    with pytest.raises(PNIError, match="good: holds no image: put the normal training images there"):
-        load_dataset("mvtec", tmp_path, "empty")
-    put(tmp_path / "empty/train/good/0.png")
-    with pytest.raises(PNIError, match="test: holds no image"):
+    with pytest.raises(PNIError, match="train: holds no image: put the normal training images in train/good"):
         load_dataset("mvtec", tmp_path, "empty")
     with pytest.raises(PNIError, match="is itself a category: give its parent as root and category='empty'"):
         load_dataset("mvtec", tmp_path / "empty")
     with pytest.raises(PNIError, match="holds no category folder"):
         load_dataset("mvtec", tmp_path / "empty" / "train")
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "btad", "visa", "mtd"])
+def test_without_test_images(tmp_path, layout):
+    """Enough to fit and to score other images; the notes and the check say so."""
+    if layout == "visa":
+        visa(tmp_path, "part,train,normal,part/0.png,\n")
+    put(tmp_path / {"visa": "part/0.png", "mtd": "MT_Free/Imgs/exp1_num_1.jpg"}.get(layout, "part/train/good/0.png"))
+    options = {}
+    if layout == "mtd":
+        (tmp_path / "list.txt").write_text("exp1_num_1.jpg")
+        options = {"split": "differnet", "train_list": tmp_path / "list.txt"}
+    (tmp_path / "part/test/good").mkdir(parents=True)
+    data = load_dataset(layout, tmp_path, **options)
+    assert len(data.train) == 1 and len(data.test) == 0 and any("no test images" in note for note in data.notes)
+    assert data.test.fingerprint() == hashlib.sha256().hexdigest() and data.summary().endswith("no test images")
+    assert [finding.kind for finding in check_dataset(data, progress=False)] == ["no-test"]
 
 
 def test_mask_of_another_size_names_both(tmp_path):
@@ -187,8 +202,34 @@ def test_visa(tmp_path):
     data = load_dataset("visa", tmp_path, "candle")
     assert names(data.train) == ["0.JPG"] and list(data.test.samples["label"]) == [0, 1]
     assert int(data.test.mask(1, SMALL).sum()) == 3 and not data.test.mask(0, SMALL).any()
-    with pytest.raises(PNIError, match="pcb1: has no test images"):
-        load_dataset("visa", tmp_path, "pcb1")
+    assert len(load_dataset("visa", tmp_path, "pcb1").test) == 0
+
+
+WRITTEN = {
+    "as published": lambda text: text.encode(),
+    "a byte order mark, Windows line ends": lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "backslashes": lambda text: text.replace("/", "\\").encode(),
+    "other letters on disk": lambda text: text.upper().encode(),
+}
+"""What Windows and its spreadsheets make of a table."""
+
+
+@pytest.mark.parametrize("how", [*WRITTEN, "semicolons", "tabs"])
+def test_visa_table_from_a_spreadsheet(tmp_path, how):
+    for name in ("n/0.jpg", "n/1.jpg", "a/0.JPG"):
+        put(tmp_path / "x" / name)
+    mask(tmp_path / "x/m/0.png")
+    lines = "x,train,normal,x/n/0.jpg,\nx,test,normal,x/n/1.jpg,\nx,test,anomaly,x/a/0.JPG,x/m/0.png\n"
+    change = WRITTEN.get(how, lambda text: text.replace(",", {"semicolons": ";", "tabs": "\t"}[how]).encode())
+    if "other letters" in how:
+        (tmp_path / "x").rename(tmp_path / "X")  # only names of files are looked for, not of folders
+        for folder in list((tmp_path / "X").iterdir()):
+            folder.rename(folder.with_name(folder.name.upper()))
+    visa(tmp_path, "").joinpath("split_csv/1cls.csv").write_bytes(change(VISA_HEAD + lines))
+    data = load_dataset("visa", tmp_path)
+    assert names(data.train) == ["0.jpg"] and list(data.test.samples["label"]) == [0, 1]
+    assert int(data.test.mask(1, SMALL).sum()) == 4 and data.train.image(0, SMALL).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +238,9 @@ def test_visa(tmp_path):
         ("x,train,normal,../../secret.png,\n", r"line 2: '../../secret.png' lies outside"),
         ("x,train,normal,/etc/hosts,\n", "lies outside"),
         ("x,val,normal,x/0.png,\n", "line 2: unknown split or label"),
+        ("x,test,maybe,x/0.png,\n", "line 2: unknown split or label"),
+        ("x,train,anomaly,x/0.png,\n", "line 2: a defect among the training images"),
+        ("x,train,normal,..\\..\\secret.png,\n", "lies outside"),
         ("x,train,normal,,\n", "line 2: names no image"),
     ],
 )
@@ -237,7 +281,7 @@ def test_folder_mistakes(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PNIError, match="empty: holds no image"):
         load_dataset("folder", tmp_path / "empty")
-    with pytest.raises(PNIError, match="empty: holds no image"):
+    with pytest.raises(PNIError, match="empty: holds no image: put the images to score there"):
         load_dataset("folder", tmp_path / "normal", test_root=tmp_path / "empty")
     with pytest.raises(PNIError, match="overlaps the training folder"):
         load_dataset("folder", tmp_path / "normal", test_root=tmp_path)
@@ -300,6 +344,9 @@ def test_mtd_list(tmp_path):
     data = load_dataset("mtd", tmp_path, split="differnet", train_list=wanted)
     assert names(data.train) == ["exp1_num_1.jpg", "exp2_num_2.jpg"] and len(data.test) == 16
     assert "1 tiles are in training and test" in data.notes[0]
+    for change in WRITTEN.values():
+        wanted.write_bytes(change("MT_Free/Imgs/exp1_num_1.jpg\n\nexp2_num_2.jpg\n"))
+        assert names(load_dataset("mtd", tmp_path, split="differnet", train_list=wanted).train) == names(data.train)
     wanted.write_text("exp1_num_1.jpg\nexp9_num_9.jpg\n")
     with pytest.raises(PNIError, match=r"names exp9_num_9.jpg, which is no image of MT_Free"):
         load_dataset("mtd", tmp_path, split="differnet", train_list=wanted)

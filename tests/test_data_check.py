@@ -111,7 +111,8 @@ def test_mtd_strays(tmp_path):
     base = mtd(tmp_path)
     put(base / "MT_Free/Imgs/exp1_num_77.png")
     (base / "MT_Free/Thumbs.db").write_bytes(b"x")
-    assert set(check("mtd", tmp_path)) == {("orphan-mask", "exp1_num_77.png"), ("unexpected", "Thumbs.db")}
+    (base / "MT_Free/Imgs/notes.txt").write_bytes(b"x")
+    assert set(check("mtd", tmp_path)) == {("orphan-mask", "exp1_num_77.png"), ("unexpected", "notes.txt")}
 
 
 @needs_mtd
@@ -134,9 +135,12 @@ def test_scripts(tmp_path, monkeypatch, capsys):
     put(mvtec(tmp_path / "m") / "bolt/test/scratch/000.png", 99)
     run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "m")
     printed = capsys.readouterr().out
-    assert "mvtec/bolt: 3 training, 4 test, 1 findings" in printed and "defect image without a mask" in printed
+    assert (
+        "mvtec/bolt: 3 training images; 1 normal (good) and 3 defective test images; 1 findings" in printed
+        and "defect image without a mask" in printed
+    )
     run_script(monkeypatch, "folder.py", "--root", tmp_path / "m/bolt/train", "--test-root", tmp_path / "m/bolt/test")
-    assert "3 training, 4 test, 0 findings" in capsys.readouterr().out
+    assert "3 training images; 1 normal (good) and 3 defective test images; 0 findings" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: mvtec: cannot be downloaded"):
         run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "absent")
 

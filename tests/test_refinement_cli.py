@@ -226,7 +226,7 @@ def test_one_network_for_all(fresh: Path, run: Path, capsys: pytest.CaptureFixtu
         (["refine_loss=l1"], "l2 | mse | ce | focal"),
         (["defects=cutpast"], "there is no generator 'cutpast'"),
         (["defect_textures={tmp}"], "holds no image"),
-        (["defect_patches={tmp}"], "holds no pictures"),
+        (["defect_patches={tmp}"], "holds no image"),
         (["refine_blocks=many"], "four dense blocks, as 6,12,36,24"),
         (["refine_weights=imagenet"], "only DenseNet-161 has weights"),
         (["refine_batch=1"], "refine_batch=1: batch normalization needs larger batches"),

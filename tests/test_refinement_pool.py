@@ -382,7 +382,7 @@ def test_empty_folders_and_nonsense(model: PNI, data: Dataset, tmp_path: Path) -
         (rf"{empty}: holds no ", {"defect_textures": empty}),
         (rf"{gone}: there is no such folder", {"defect_textures": gone}),
         (rf"{empty}: holds no ", {"defect_patches": empty}),
-        (rf"{gone}: holds no pictures", {"defect_patches": gone}),
+        (rf"{gone}: holds no image", {"defect_patches": gone}),
         (r"defects=scars: there is no generator 'scars'", {"defects": "scars"}),
         (r"defects=scar:0: write each generator once", {"defects": "scar:0"}),
     ]

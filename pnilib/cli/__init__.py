@@ -4,6 +4,7 @@ A user's mistake ends in one line on standard error and exit status 2; Ctrl-C in
 finished kept; a failed notebook in status 1.
 """
 
+import io
 import os
 import sys
 import warnings
@@ -63,6 +64,9 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):  # file names and messages in letters that the terminal has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer's answer to Ctrl-C

@@ -80,8 +80,8 @@ def check(
         findings = check_dataset(data, progress=not as_json)
         found[name] = [vars(finding) for finding in findings]
         if not as_json:
-            typer.echo(f"{name}: {len(data.train)} training, {len(data.test)} test images, {len(findings)} findings")
-            for line in [*data.notes, *findings]:
+            typer.echo(f"{name}: {data.summary()}; {len(findings)} findings")
+            for line in [*findings, *data.notes]:
                 typer.echo(f"  {line}")
     if as_json:
         emit(found)

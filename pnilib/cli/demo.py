@@ -12,6 +12,7 @@ import typer
 from pnilib.artefacts import atomic_write, os_errors
 from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
 from pnilib.data import load_dataset
+from pnilib.data.files import refuse_output_around
 from pnilib.demo import CATEGORIES, make_demo
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate as evaluate_prediction
@@ -133,6 +134,7 @@ def demo(
     for name in category or list(CATEGORIES):
         dataset = load_dataset("demo", data, name)
         source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
+        refuse_output_around(dataset.samples["image_path"], out / name)
         typer.echo(f"{name}: fitting on {len(dataset.train)} normal images, scoring {len(dataset.test)}", err=True)
         model = fit_or_load(dataset.train, settings, out / name, device=place, progress=progress, source=source)
         variants = {name: settings.replace(**choice) for name, choice in SHOWN_RULES.items()}

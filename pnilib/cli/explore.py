@@ -1,11 +1,13 @@
 """`pni explore`: why was this sample misclassified?"""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pnilib.cli.options import Device, Progress, device_name
+from pnilib.errors import PNIError
 
 __all__ = ["explore"]
 
@@ -39,6 +41,10 @@ def explore(
     if run.is_dir() and is_fit(run):
         prepare(run, device=device_name(device), data=data, progress=progress)
     opened = open_exploration(run, data=data, other=other)  # faults show here, not on the page
+    for key, category in opened.categories.items():
+        with suppress(PNIError):  # the page says which pictures are not there
+            for note in category.data.notes:
+                typer.echo(f"{key}: {note}", err=True)
     for line in opened.unfinished[:5]:
         typer.echo(f"not finished, and left out: {line}", err=True)
     more = len(opened.unfinished) - 5

@@ -28,10 +28,13 @@ from pnilib.cli.options import (
     chosen_categories,
     device_name,
     emit,
+    open_dataset,
     parse_options,
+    say_what_materials_were_read,
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
+from pnilib.data.files import list_images, refuse_output_around
 from pnilib.ensembles import ensemble_predictions
 from pnilib.errors import PNIError
 from pnilib.estimate import estimate as estimate_run
@@ -133,12 +136,11 @@ def fit(
     settings, place = build_config(profile, set_, seed), device_name(device)
     done = []
     for name in chosen_categories(dataset, root, category):
-        data = load_dataset(dataset, root, name, **parse_options(option))
-        for note in data.notes:
-            typer.echo(f"{name}: {note}", err=True)
+        data = open_dataset(dataset, root, name, parse_options(option))
+        folder = out / data.category
+        refuse_output_around(data.samples["image_path"], folder)
         estimate_run(settings, len(data.train), 0, place, measure=False).require_memory()
         source = {"dataset": dataset, "root": str(root.resolve()), "category": name, "options": parse_options(option)}
-        folder = out / data.category
         model = fit_or_load(data.train, settings, folder, device=place, progress=progress, source=source)
         row = {"category": data.category, "folder": str(folder), "n_train": len(data.train), "seconds": model.seconds}
         done.append(row)
@@ -167,6 +169,8 @@ def score(
     shown = table.sort_values("score", ascending=False, kind="stable").head(10)
     typer.echo(shown.to_string(index=False))
     typer.echo(f"{len(table)} images scored -> {out / 'scores.csv'}, heat maps in {out / 'heatmaps'}")
+    if note := list_images(images, deep=True, without=out).note():
+        typer.echo(note, err=True)
 
 
 def _model_folder(run: Path) -> Path:
@@ -215,7 +219,7 @@ def evaluate(
         result = evaluate_prediction(prediction, data.test)
         place = folder / ("evaluation" + ("-refined" if refined else "") + ("-ensemble" if with_ else ""))
         write_evaluation(place, prediction, data.test, result)
-        rows.append({"category": data.category} | result.metrics | {"notes": result.notes})
+        rows.append({"category": data.category} | result.metrics | {"notes": [*data.notes, *result.notes]})
     if as_json:
         emit(rows)
         return
@@ -225,7 +229,10 @@ def evaluate(
         for note in row["notes"]:
             typer.echo(f"{row['category']}: {note}")
     if len(rows) > 1 or run != folder:
-        with atomic_write(run / ("metrics-refined.csv" if refined else "metrics.csv")) as handle:
+        place = run / ("metrics-refined.csv" if refined else "metrics.csv")
+        if place.is_dir():  # a category is called so
+            place = place.with_name(f"all-{place.name}")
+        with atomic_write(place) as handle:
             pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
 
 
@@ -276,9 +283,14 @@ def ablation(
     """
     settings, options, place = build_config(profile, set_, None), parse_options(option), device_name(device)
     by_seed = dataset == "mtd" and options.get("split") == "tile" and "seed" not in options
+    names = chosen_categories(dataset, root, category)
+    for name in names:
+        refuse_output_around(open_dataset(dataset, root, name, options).samples["image_path"], out)
+    if refined:
+        say_what_materials_were_read(settings)
     tables = []
     with exclusive(out):
-        for name in tqdm(chosen_categories(dataset, root, category), unit="category", disable=not progress):
+        for name in tqdm(names, unit="category", disable=not progress):
 
             def load(seed: int, name: str = name) -> Any:
                 return load_dataset(dataset, root, name, **options, **({"seed": seed} if by_seed else {}))

@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean together."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,9 @@ import typer
 
 from pnilib.config import PROFILES, PNIConfig
 from pnilib.data import DATASETS, Dataset, list_categories, load_dataset
+from pnilib.data.files import list_images
 from pnilib.errors import PNIError
+from pnilib.text import shown
 
 __all__ = [
     "AsJson",
@@ -30,6 +33,8 @@ __all__ = [
     "emit",
     "open_dataset",
     "parse_options",
+    "say_what_materials_were_read",
+    "say_what_was_found",
 ]
 
 DatasetName = Annotated[str, typer.Option("--dataset", "-d", help="Layout: " + ", ".join(DATASETS) + ".")]
@@ -39,7 +44,11 @@ Categories = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="NAME=VALUE of the layout, as split=tile for mtd; repeatable (data_prep/ explains)."),
+    typer.Option(
+        "--option",
+        help="NAME=VALUE of the layout, as normal=good,good_2 (which folders are normal) or split=tile for mtd; "
+        "repeatable (data_prep/ explains).",
+    ),
 ]
 Profile = Annotated[
     str,
@@ -60,6 +69,10 @@ Refined = Annotated[
 Progress = Annotated[bool, typer.Option("--progress/--quiet", help="Progress bars on standard error.")]
 
 
+_PATHS = ("test_root", "train_list")
+"""Options of layouts that are paths."""
+
+
 def build_config(profile: str, overrides: list[str] | None, seed: int | None) -> PNIConfig:
     """The profile with the changes of --set and --seed."""
     values = PNIConfig.parse_overrides(overrides or [])
@@ -76,9 +89,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         if not equals:
             raise PNIError(f"--option {pair}: is not NAME=VALUE: write for instance split=tile")
         try:
-            options[name] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            options[name] = text
+            value = text
+        if name in _PATHS and isinstance(value, str):
+            value = os.path.abspath(os.path.expanduser(value))  # a run is opened from any folder
+        options[name] = tuple(value) if isinstance(value, list) else value
     return options
 
 
@@ -88,8 +104,24 @@ def chosen_categories(dataset: str, root: Path, wanted: list[str] | None) -> lis
 
 
 def open_dataset(dataset: str, root: Path, category: str, options: dict[str, Any]) -> Dataset:
-    """The data set; a fault in the layout's option values names them."""
-    return load_dataset(dataset, root, category, **options)
+    """One category, with what was found there on standard error."""
+    data = load_dataset(dataset, root, category, **options)
+    say_what_was_found(data)
+    return data
+
+
+def say_what_was_found(data: Dataset) -> None:
+    """On standard error: how many images of which kind, and what lies among them and was not read."""
+    typer.echo(f"{shown(data.category)}: {data.summary()}", err=True)
+    for note in data.notes:
+        typer.echo(f"{shown(data.category)}: {note}", err=True)
+
+
+def say_what_materials_were_read(config: PNIConfig) -> None:
+    """On standard error: what in the folders of textures and patches was not read."""
+    for folder, deep in ((config.defect_textures, True), (config.defect_patches, False)):
+        if folder != "builtin" and (note := list_images(folder, deep=deep).note()):
+            typer.echo(note, err=True)
 
 
 def device_name(device: str) -> str:

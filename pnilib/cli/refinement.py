@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from pnilib.artefacts import exclusive
-from pnilib.cli.options import AsJson, Categories, Device, Progress, Set, device_name, emit
+from pnilib.cli.options import (
+    AsJson,
+    Categories,
+    Device,
+    Progress,
+    Set,
+    device_name,
+    emit,
+    say_what_materials_were_read,
+    say_what_was_found,
+)
 from pnilib.config import PNIConfig
 from pnilib.data import Dataset
 from pnilib.errors import PNIError
@@ -46,6 +56,7 @@ def refine(
     for folder in run_categories(run, category):
         model, data = open_run(folder, device_name(device), root)
         found[data.category] = folder, model.with_config(**overrides), data
+        say_what_was_found(data)
     scope = next(iter(found.values()))[1].config.refine_scope
     groups = [list(found)] if scope == "all" else [[name] for name in found]
     rows: list[dict[str, Any]] = []
@@ -70,6 +81,7 @@ def refine(
             rows.append(_row(name, refined[name]))
             if not as_json:
                 typer.echo(_text(rows[-1], found[name][0]))
+    say_what_materials_were_read(next(iter(found.values()))[1].config)
     if as_json:
         emit(rows)
 

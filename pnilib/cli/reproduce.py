@@ -12,9 +12,22 @@ import typer
 
 from pnilib.artefacts import exclusive
 from pnilib.cli.demo import Notebooks, Timeout, chosen_notebooks
-from pnilib.cli.options import AsJson, Categories, Device, Options, Out, Progress, Set, device_name, emit, parse_options
+from pnilib.cli.options import (
+    AsJson,
+    Categories,
+    Device,
+    Options,
+    Out,
+    Progress,
+    Set,
+    device_name,
+    emit,
+    parse_options,
+    say_what_materials_were_read,
+)
 from pnilib.config import PNIConfig
 from pnilib.data import DATASETS
+from pnilib.data.files import refuse_output_around
 from pnilib.demo import make_demo
 from pnilib.errors import PNIError
 
@@ -125,6 +138,13 @@ def reproduce(
     if list_:
         typer.echo(listing(items, plan, store))
         return
+    for source in dict.fromkeys(source for found in request.sources.values() for source in found):
+        found = source.load()
+        for folder in (store, out):
+            refuse_output_around(found.samples["image_path"], folder)
+        for note in found.notes:
+            typer.echo(f"{source.dataset}/{source.category}: {note}", err=True)
+    say_what_materials_were_read(request.base)
     place = device_name(device)
     todo = plan.needed(finished(plan, store))
     typer.echo(

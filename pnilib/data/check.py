@@ -9,7 +9,8 @@
 `mask-on-normal`  the mask of a normal image marks something
 `duplicate`       the same pixels in training and test
 `orphan-mask`     a mask that belongs to no image
-`unexpected`      a file that the layout has no place for, so that nobody reads it
+`unexpected`      a file that the layout has no place for, or that is in a format that nobody reads
+`no-test`         no test image at all: nothing can be evaluated
 """
 
 import hashlib
@@ -23,7 +24,8 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from pnilib.data.dataset import Dataset
-from pnilib.data.files import IMAGE_SUFFIXES
+from pnilib.data.files import EXPECTED, IMAGE_SUFFIXES, list_images
+from pnilib.data.words import is_normal
 from pnilib.errors import PNIError
 from pnilib.images import mask_array, open_image
 
@@ -64,6 +66,9 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> list[Finding]:
             findings.append(Finding("duplicate", sample["image_path"], where, "remove one of the two"))
     if dataset.name != "folder":  # that layout has no masks at all
         findings += _missing_masks(samples)
+        if len(dataset.test) == 0:
+            remedy = "put images in test/good and test/DEFECT_NAME"
+            findings.append(Finding("no-test", str(dataset.root / dataset.category), "has no test images", remedy))
     findings += _strays(dataset)
     return sorted(findings, key=lambda f: (f.kind, f.path))
 
@@ -130,15 +135,21 @@ def _strays(dataset: Dataset) -> Iterator[Finding]:
     used = {Path(p) for column in ("image_path", "mask_path") for p in dataset.samples[column] if p is not None}
     base = dataset.root if dataset.name in ("mtd", "folder") else dataset.root / dataset.category
     rule = {"mtd": _stray_of_mtd, "visa": _stray_of_visa, "folder": _stray_of_folder}.get(dataset.name, _stray_of_mvtec)
-    for path in sorted(base.rglob("*")):
-        parts = path.relative_to(base).parts
-        if path in used or not path.is_file() or any(part.startswith(".") for part in parts):
+    around = list_images(base, deep=True)
+    unread = dict.fromkeys(set(around.images) - used, "image")
+    unread |= {path: reason for reason, path in (*around.not_read, *dataset.not_read)}
+    for path, reason in sorted(unread.items()):
+        if reason in EXPECTED:
             continue
-        kind = rule(path, parts)
+        kind = rule(path, path.relative_to(base).parts) if path.is_relative_to(base) else "unexpected"
         if kind == "orphan-mask":
             yield Finding(kind, str(path), "mask without an image", "add the image, or remove the mask")
-        elif kind is not None:
+        elif kind is not None and path.suffix.lower() in IMAGE_SUFFIXES:
             yield Finding(kind, str(path), "the layout has no place for this file", "move it elsewhere")
+        elif kind is not None:
+            yield Finding(
+                kind, str(path), f"{reason}: is not read as an image", "convert it to PNG, or move it elsewhere"
+            )
 
 
 def _stray_of_mvtec(path: Path, parts: tuple[str, ...]) -> str | None:
@@ -147,9 +158,9 @@ def _stray_of_mvtec(path: Path, parts: tuple[str, ...]) -> str | None:
         return None  # licence and readme files
     if parts[0] == "segmentation":
         return None  # the demo's part labels
-    if image and len(parts) == 3 and parts[0] == "ground_truth":
+    if image and len(parts) > 2 and parts[0] == "ground_truth":
         return "orphan-mask"
-    trains = image and len(parts) == 3 and parts[0] == "train" and parts[1] in ("good", "ok")
+    trains = image and len(parts) > 2 and parts[0] == "train" and is_normal(parts[1])
     return None if trains else "unexpected"  # unused training images: option btad03_half
 
 

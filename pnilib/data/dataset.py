@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pnilib.data.files import unread_note
 from pnilib.data.layouts import LAYOUTS
 from pnilib.errors import PNIError
 from pnilib.images import Geometry, read_image, read_mask
+from pnilib.text import shown
 
 __all__ = ["DATASETS", "Dataset", "Split", "list_categories", "load_dataset"]
 
@@ -74,13 +76,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One category of a data set; `notes` say what a reader of its numbers must know."""
+    """One category of a data set; `notes` say what a reader of its numbers must know, what was not read at the end."""
 
     name: str
     root: Path
     category: str
     samples: pd.DataFrame
     notes: tuple[str, ...] = ()
+    not_read: tuple[tuple[str, Path], ...] = ()
+    """What lies among the images and is none, by reason; `notes` sum it up."""
 
     @property
     def train(self) -> Split:
@@ -91,6 +95,17 @@ class Dataset:
     def test(self) -> Split:
         """The images to score."""
         return self._split("test")
+
+    def summary(self) -> str:
+        """`8 training images; 3 normal (OK) and 6 defective test images`."""
+        test = self.test.samples
+        parts = []
+        for label, name in ((0, "normal"), (1, "defective"), (-1, "unlabelled")):
+            found = test[test["label"] == label]
+            kinds = ", ".join(shown(kind) for kind in sorted(set(found["defect_type"])))
+            if len(found):
+                parts.append(f"{len(found)} {name}" + (f" ({kinds})" if label == 0 else ""))
+        return f"{len(self.train)} training images; {' and '.join(parts) or 'no'} test images"
 
     def _split(self, which: str) -> Split:
         return Split(self.samples[self.samples["split"] == which], self.root)
@@ -108,10 +123,12 @@ def list_categories(name: str, root: str | Path) -> list[str]:
 def load_dataset(name: str, root: str | Path, category: str | None = None, **options: Any) -> Dataset:
     """Table of samples of one category; nothing is read but folder listings and split files.
 
-    `category` may be left out where there is only one.  Options: btad `btad03_half`; mtd `split`,
-    `train_list`, `seed`, `train_fraction`; folder `test_root`.
+    `category` may be left out where there is only one.  Options: mvtec, demo, btad, folder `normal`, which of their
+    folders are normal (`pnilib.data.labels`); btad `btad03_half`; mtd `split`, `train_list`, `seed`, `train_fraction`;
+    folder `test_root`.  There may be no test images: the notes say so.
 
-    Raises PNIError when the name, the category or an option is unknown, or the layout is incomplete.
+    Raises PNIError when the name, the category or an option is unknown, there is no training image, or it is not
+    clear which images are normal.
     """
     layout = _layout(name)
     known = [p.name for p in inspect.signature(layout.read).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -120,15 +137,17 @@ def load_dataset(name: str, root: str | Path, category: str | None = None, **opt
             raise PNIError(f"data set {name}: has no option {option!r}: it takes {', '.join(known) or 'none'}")
     base = layout.locate(_folder(root))
     category = _choose(name, base, layout.categories(base), category)
-    rows, notes = layout.read(base, category, **options)
-    samples = pd.DataFrame(rows)
+    found = layout.read(base, category, **options)
+    samples = pd.DataFrame(found.rows)
     samples["mask_path"] = samples["mask_path"].astype(object).where(samples["mask_path"].notna(), None)
-    for split in ("train", "test"):
-        if split == "test" and name == "folder":
-            continue  # a folder without images to score is still worth training on
-        if not (samples["split"] == split).any():
-            raise PNIError(f"{base / category}: has no {split} images: check the folder against data_prep/{name}.md")
-    return Dataset(name, base, category, samples, tuple(notes))
+    if not (samples["split"] == "train").any():
+        raise PNIError(f"{base / category}: has no training images: check the folder against data_prep/{name}.md")
+    notes = list(found.notes)
+    if name != "folder" and not (samples["split"] == "test").any():  # a folder to learn from is all that is asked for
+        notes.append("no test images: it can be fitted and score others, but not be evaluated")
+    if found.not_read:
+        notes.append(unread_note(found.not_read))
+    return Dataset(name, base, category, samples, tuple(notes), tuple(found.not_read))
 
 
 def _layout(name: str) -> Any:

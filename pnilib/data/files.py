@@ -1,4 +1,4 @@
-"""Image files below a folder, for every command alike, and the row that one of them gets in the table of samples.
+"""Image files below a folder, for every command alike, and the rows that they get in the table of samples.
 
 What counts as an image is decided here once: a visible file whose name ends in one of IMAGE_SUFFIXES.  Linked files
 and folders are followed, each real folder once.  What the kit itself wrote is marked (`pnilib.artefacts.exclusive`)
@@ -7,8 +7,8 @@ read.
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,35 @@ from pnilib.artefacts import is_output
 from pnilib.errors import PNIError
 from pnilib.text import shown
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "images_in", "is_hidden", "list_images", "row", "subfolders"]
+__all__ = [
+    "EXPECTED",
+    "IMAGE_SUFFIXES",
+    "LEFT_OUT",
+    "Listing",
+    "Samples",
+    "images_in",
+    "list_images",
+    "no_image",
+    "refuse_output",
+    "refuse_output_around",
+    "row",
+    "subfolders",
+    "unread_note",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """In any case of letters."""
 
-_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found", "#recycle"}
-"""Left by file managers and servers; `._x`, `.ipynb_checkpoints`, `@eaDir` and `__MACOSX` by their first letter."""
+_SYSTEM_NAMES = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
+    "__macosx", "__pycache__", "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot",
+}  # fmt: skip
+"""Left by file managers and servers, in lower case; more is hidden by a dot (`._x`, `.DS_Store`)."""
+
+_HIDDEN, _OUTPUT, _TWICE = "hidden", "folder written by pnilib", "link to a folder read already"
+LEFT_OUT = "left out by normal="
+EXPECTED = (_HIDDEN, _OUTPUT, _TWICE, LEFT_OUT)
+"""Reasons for not reading that ask nothing of anyone."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +58,57 @@ class Listing:
 
     def note(self) -> str:
         """`FOLDER: not read: 4 .jp2, 2 hidden`; "" when everything was read."""
-        if not self.not_read:
-            return ""
-        counts = Counter(reason for reason, _ in self.not_read)
-        return f"{shown(self.folder)}: not read: " + ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
+        return f"{shown(self.folder)}: {unread_note(self.not_read)}" if self.not_read else ""
 
 
-def list_images(folder: Path | str, *, deep: bool = False) -> Listing:
+@dataclass
+class Samples:
+    """What a layout finds: rows of the table, notes for whoever reads numbers made from them, what it did not read."""
+
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+    not_read: list[tuple[str, Path]] = field(default_factory=list)
+
+
+def unread_note(not_read: Iterable[tuple[str, Path]]) -> str:
+    """`not read: 4 .jp2, 2 hidden`."""
+    counts = Counter(reason for reason, _ in not_read)
+    return "not read: " + ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
+
+
+def list_images(folder: Path | str, *, deep: bool = False, without: Path | str | None = None) -> Listing:
     """All images in `folder` (`deep`: and below), and what is no image; an empty listing if it does not exist.
 
-    Raises PNIError for a folder below that may not be read.
+    `without`: a folder to leave out, as results.  Raises PNIError for a folder below that may not be read.
     """
     found = Listing(Path(folder))
-    if found.folder.is_dir():
-        _walk(found.folder, deep, found, set())
-        found.images.sort(key=lambda p: p.relative_to(found.folder).as_posix())
+    if not found.folder.is_dir():
+        return found
+    left_out = None if without is None else Path(without).resolve()
+    seen: set[Path] = set()
+    folders, links = deque([found.folder]), deque[Path]()
+    while folders or links:
+        folder = folders.popleft() if folders else links.popleft()  # real folders before links to them
+        real = folder.resolve()
+        if real in seen:
+            found.not_read.append((_TWICE, folder))
+            continue
+        seen.add(real)
+        for path in _read(folder, found):
+            if is_output(path) or path.resolve() == left_out:
+                found.not_read.append((_OUTPUT, path))
+            elif not deep:
+                found.not_read.append(("folder", path))
+            else:
+                (links if path.is_symlink() else folders).append(path)
+    found.images.sort(key=lambda p: p.relative_to(found.folder).as_posix())
     return found
+
+
+def no_image(found: Listing, remedy: str) -> PNIError:
+    """The line for a listing without images, with what lies there instead."""
+    instead = f" ({unread_note(found.not_read)})" if found.not_read else ""
+    return PNIError(f"{shown(found.folder)}: holds no image{instead}: {remedy}")
 
 
 def images_in(folder: Path, *, deep: bool = False) -> list[Path]:
@@ -64,12 +121,30 @@ def subfolders(folder: Path) -> list[Path]:
     exist."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in _entries(folder) if p.is_dir() and not is_hidden(p.name) and not is_output(p))
+    return sorted(p for p in _entries(folder) if p.is_dir() and not _is_hidden(p.name) and not is_output(p))
 
 
-def is_hidden(name: str) -> bool:
-    """Hidden files and folders, and what file managers and servers leave behind."""
-    return name.startswith((".", "@", "__")) or name.lower() in _SYSTEM_NAMES
+def refuse_output(folder: Path) -> None:
+    """Raise PNIError when the kit wrote `folder`: its heat maps and plots are no images to learn from or to score."""
+    if is_output(folder):
+        raise PNIError(
+            f"{folder}: holds results of pnilib, not images: give the folder of the images, or move these elsewhere"
+        )
+
+
+def refuse_output_around(images: Iterable[Path | str], out: Path | str) -> None:
+    """Raise PNIError when any of `images` lies in `out` or below, which is about to be marked as results.
+
+    `out` may lie beside them, or in a folder of its own below theirs: that is left out when they are listed.
+    """
+    places = {Path(os.path.abspath(out)), Path(out).resolve()}
+    for folder in sorted({Path(image).parent for image in images}):
+        here = (Path(os.path.abspath(folder)), folder.resolve())
+        if any(path.is_relative_to(place) for path in here for place in places):
+            raise PNIError(
+                f"{out}: holds the images of {folder}, and a folder of results is never read as images: choose another "
+                "folder to write to"
+            )
 
 
 def row(
@@ -82,12 +157,16 @@ def row(
     )  # fmt: skip
 
 
-def _walk(folder: Path, deep: bool, found: Listing, seen: set[Path]) -> None:
-    seen.add(folder.resolve())
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _read(folder: Path, found: Listing) -> list[Path]:
+    """Sort the files of one folder into `found`; its visible sub-folders."""
     folders = []
     for path in _entries(folder):
-        if is_hidden(path.name):
-            found.not_read.append(("hidden", path))
+        if _is_hidden(path.name):
+            found.not_read.append((_HIDDEN, path))
         elif path.is_dir():
             folders.append(path)
         elif not path.exists():
@@ -98,15 +177,7 @@ def _walk(folder: Path, deep: bool, found: Listing, seen: set[Path]) -> None:
             found.images.append(path)
         else:
             found.not_read.append((shown(path.suffix.lower()) or "file without ending", path))
-    for path in sorted(folders, key=lambda p: (p.is_symlink(), p)):  # a real folder before a link to it
-        if is_output(path):
-            found.not_read.append(("folder written by pnilib", path))
-        elif not deep:
-            found.not_read.append(("folder", path))
-        elif path.resolve() in seen:
-            found.not_read.append(("link to a folder read already", path))
-        else:
-            _walk(path, deep, found, seen)
+    return folders
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -3,141 +3,125 @@
 `mvtec`  <category>/{train/good, test/<type>, ground_truth/<type>/<stem>_mask.png}
 `demo`   the same, written by `pnilib.demo`
 `btad`   <category>/{train/ok, test/{ok,ko}, ground_truth/ko/<stem>.{png,bmp}}
-`visa`   split_csv/1cls.csv: object, split, label, image, mask
+`visa`   split_csv/1cls.csv: object, split, label, image, mask; see pnilib/data/visa.py
 `mtd`    MT_<type>/Imgs/<stem>.{jpg,png}: see pnilib/data/mtd.py
 `folder` images anywhere below root, all normal; `test_root` another such folder to score
+
+Which folders are normal: see pnilib/data/labels.py.
 
 Rows come in the order of their names, so that a run can be repeated.  A defect image without a
 mask file gets mask_path None: image metrics use it, pixel metrics leave it out, `pni check` names it.
 """
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pnilib.data.files import images_in, row, subfolders
+from pnilib.data.files import Samples, images_in, list_images, no_image, refuse_output, row, subfolders
+from pnilib.data.labels import (
+    all_images,
+    kind_of,
+    label_note,
+    labelled_images,
+    parse_normal,
+    refuse_unmasked,
+    require_folders,
+    training_images,
+)
 from pnilib.data.mtd import is_mtd, read_mtd
+from pnilib.data.visa import read_visa, visa_categories
 from pnilib.errors import PNIError
 
-__all__ = ["LAYOUTS", "Layout", "read_btad", "read_folder", "read_mvtec", "read_visa"]
-
-Rows = tuple[list[dict[str, Any]], list[str]]
-"""Rows of the table, and notes for whoever reads numbers made from them."""
-
-_GOOD = ("good", "ok")
+__all__ = ["LAYOUTS", "Layout", "read_btad", "read_folder", "read_mvtec"]
 
 
-def read_mvtec(root: Path, category: str) -> Rows:
-    """MVTec AD and everything of its shape.
+def read_mvtec(root: Path, category: str, *, normal: object = None) -> Samples:
+    """MVTec AD and everything of its shape; `normal`: which folders of train/ and test/ are (`pnilib.data.labels`).
 
-    Raises PNIError when there is no training or no test image.
+    Raises PNIError when there is no training image, or a folder's name could be meant either way.
     """
-    return _folders(root / category, category, "good"), []
+    return _folders(root / category, category, "good", normal)
 
 
-def read_btad(root: Path, category: str, *, btad03_half: bool = False) -> Rows:
+def read_btad(root: Path, category: str, *, btad03_half: bool = False, normal: object = None) -> Samples:
     """BTAD.  `btad03_half` keeps the first half of category 03's training images (B27, released).
 
-    Raises PNIError when there is no training or no test image.
+    Raises PNIError as `read_mvtec` does.
     """
-    rows = _folders(root / category, category, "ok")
-    if not (btad03_half and category == "03"):
-        return rows, []
-    train = [r for r in rows if r["split"] == "train"]
-    dropped = {r["image_path"] for r in train[len(train) // 2 :]}
-    note = f"btad03_half: {len(dropped)} of {len(train)} training images left out, as the released code does"
-    return [r for r in rows if r["image_path"] not in dropped], [note]
+    found = _folders(root / category, category, "ok", normal)
+    if btad03_half and category == "03":
+        train = [r for r in found.rows if r["split"] == "train"]
+        dropped = {r["image_path"] for r in train[len(train) // 2 :]}
+        found.rows = [r for r in found.rows if r["image_path"] not in dropped]
+        found.notes.append(
+            f"btad03_half: {len(dropped)} of {len(train)} training images left out, as the released code does"
+        )
+    return found
 
 
-def _folders(base: Path, category: str, good: str) -> list[dict[str, Any]]:
-    train = [row(p, "train", 0, good, category) for p in images_in(base / "train" / good)]
-    if not train:
-        raise PNIError(f"{base / 'train' / good}: holds no image: put the normal training images there")
-    test = []
-    for folder in subfolders(base / "test"):
-        label = int(folder.name not in _GOOD)
-        masks = _masks_by_stem(base / "ground_truth" / folder.name)
-        for path in images_in(folder):
-            test.append(row(path, "test", label, folder.name, category, masks.get(path.stem)))
-    if not test:
-        raise PNIError(f"{base / 'test'}: holds no image: put images in test/{good} and test/DEFECT_NAME")
-    return train + test
-
-
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    """`000_mask.png` and `000.png` are both the mask of image 000."""
-    return {path.stem.removesuffix("_mask"): path for path in images_in(folder)}
-
-
-def read_visa(root: Path, category: str) -> Rows:
-    """VisA's own one-class split, split_csv/1cls.csv.
-
-    Raises PNIError when the file lacks a column, has an unknown value, or points outside `root`.
-    """
-    table = root / "split_csv" / "1cls.csv"
-    rows = []
-    for number, line in enumerate(_visa_lines(root), start=2):
-        if line["object"] != category:
-            continue
-        labels = {"normal": 0, "anomaly": 1}
-        if line["split"] not in ("train", "test") or line["label"] not in labels:
-            raise PNIError(f"{table}: line {number}: unknown split or label: restore the published file")
-        image, mask = (_inside(root, line[c], table, number) if line[c] else None for c in ("image", "mask"))
-        if image is None:
-            raise PNIError(f"{table}: line {number}: names no image: restore the published file")
-        if mask is not None and not mask.is_file():
-            mask = None
-        rows.append(row(image, line["split"], labels[line["label"]], line["label"], category, mask))
-    rows.sort(key=lambda r: (r["split"] == "test", r["label"], r["image_path"]))
-    return rows, []
-
-
-def _visa_lines(root: Path) -> list[dict[str, str]]:
-    table = root / "split_csv" / "1cls.csv"
-    if not table.is_file():
-        raise PNIError(f"{table}: does not exist: extract the whole VisA archive below {root}")
-    wanted = ("object", "split", "label", "image", "mask")
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in wanted if c not in (reader.fieldnames or ())]
-        if missing:
-            raise PNIError(f"{table}: lacks the column {missing[0]!r}: restore the published file")
-        return [{c: (line[c] or "").strip() for c in wanted} for line in reader]
-
-
-def _inside(root: Path, name: str, table: Path, number: int) -> Path:
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise PNIError(f"{table}: line {number}: {name!r} lies outside the data set: restore the published file")
-    return path
-
-
-def read_folder(root: Path, category: str, *, test_root: str | Path | None = None) -> Rows:
-    """Every image below `root` trains; those below `test_root` are scored, without masks.
-
-    Where `test_root` has a folder `good`, its folders' names are the labels; else the labels are
-    unknown (-1): there are maps and scores, but no metrics.
-
-    Raises PNIError when either folder holds no image, or one lies within the other.
-    """
-    rows = [row(p, "train", 0, "good", category) for p in images_in(root, deep=True)]
+def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
+    """Folders within train/ and test/ are kinds; whatever lies deeper in them belongs to them."""
+    told = parse_normal(normal)
+    require_folders(told, [base / "train", base / "test"])
+    train, test = (list_images(base / split, deep=True) for split in ("train", "test"))
+    rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
-        raise PNIError(f"{root}: holds no image: put the normal images there")
+        raise no_image(train, f"put the normal training images in train/{good}, or name their folder in normal=")
+    masks: dict[str, dict[Path, Path]] = {}
+    for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
+        place = kind_of(test, path) or "."
+        if place not in masks:
+            masks[place] = _masks_by_stem(base / "ground_truth" / place)
+        mask = masks[place].get(path.relative_to(test.folder / place).with_suffix(""))
+        rows.append(row(path, "test", label, kind, category, mask))
+    if told is None:
+        refuse_unmasked(base, rows)
+    return Samples(rows, label_note(rows, good, told is not None), [*train.not_read, *test.not_read])
+
+
+def _masks_by_stem(folder: Path) -> dict[Path, Path]:
+    """`cam1/000_mask.png` and `cam1/000.png` are both the mask of image cam1/000."""
+    masks = {}
+    for path in images_in(folder, deep=True):
+        image = path.relative_to(folder)
+        masks[image.with_name(image.stem.removesuffix("_mask"))] = path
+    return masks
+
+
+def read_folder(root: Path, category: str, *, test_root: str | Path | None = None, normal: object = None) -> Samples:
+    """Every image below `root` trains, or below the folders in it that `normal` names; those below `test_root` are
+    scored, without masks.
+
+    The names of the folders in `test_root` are the labels where one of them, or `normal`, says which are normal; else
+    the labels are unknown (-1): there are maps and scores, but no metrics.
+
+    Raises PNIError when either folder holds no image, or one lies within the other, and when a folder in them has a
+    name that speaks against it (`train`, `masks`, `NG`).
+    """
+    told = parse_normal(normal)
+    test_root = None if test_root is None else Path(test_root).expanduser()
+    require_folders(told, [root] if test_root is None else [root, test_root])
+    refuse_output(root)
+    train = list_images(root, deep=True)
+    rows = [row(p, "train", 0, (told and kind_of(train, p)) or "good", category) for p in all_images(train, told)]
+    if not rows:
+        raise no_image(train, "put the normal images there")
     if test_root is None:
-        return rows, []
-    test = Path(test_root).expanduser()
-    here, there = root.resolve(), test.resolve()
+        return Samples(rows, label_note(rows, "good", told is not None), train.not_read)
+    here, there = root.resolve(), test_root.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):
-        raise PNIError(f"{test}: test_root overlaps the training folder {root}: keep the two apart")
-    labelled = (test / "good").is_dir()
-    for path in images_in(test, deep=True):
-        kind = path.relative_to(test).parts[0] if labelled else "unknown"
-        rows.append(row(path, "test", int(kind not in _GOOD) if labelled else -1, kind, category))
-    if rows[-1]["split"] == "train":
-        raise PNIError(f"{test}: holds no image: put the images to score there")
-    return rows, [] if labelled else ["test images are unlabelled: scores but no metrics"]
+        raise PNIError(f"{test_root}: test_root overlaps the training folder {root}: keep the two apart")
+    refuse_output(test_root)
+    test = list_images(test_root, deep=True)
+    found = [
+        row(p, "test", label, kind, category) for p, label, kind in labelled_images(test, told, maybe_unlabelled=True)
+    ]
+    if not found:
+        raise no_image(test, "put the images to score there")
+    notes = label_note(found if told is None else [*rows, *found], "good", told is not None)
+    if all(r["label"] == -1 for r in found):
+        notes.append("test images are unlabelled: scores but no metrics")
+    return Samples([*rows, *found], notes, [*train.not_read, *test.not_read])
 
 
 def _folder_categories(root: Path) -> list[str]:
@@ -151,13 +135,13 @@ def _folder_categories(root: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """categories(root) lists them; read(root, category, **options) gives the rows.
+    """categories(root) lists them; read(root, category, **options) gives the samples.
 
     `inner` is the folder that the published archive wraps everything in.
     """
 
     categories: Callable[[Path], list[str]]
-    read: Callable[..., Rows]
+    read: Callable[..., Samples]
     inner: tuple[str, ...] = ()
 
     def locate(self, root: Path) -> Path:
@@ -169,7 +153,7 @@ LAYOUTS = {
     "mvtec": Layout(_folder_categories, read_mvtec, ("mvtec_anomaly_detection",)),
     "demo": Layout(_folder_categories, read_mvtec),
     "btad": Layout(_folder_categories, read_btad, ("BTech_Dataset_transformed",)),
-    "visa": Layout(lambda root: sorted({line["object"] for line in _visa_lines(root)}), read_visa, ("VisA",)),
+    "visa": Layout(visa_categories, read_visa, ("VisA",)),
     "mtd": Layout(is_mtd, read_mtd, ("Magnetic-tile-defect-datasets.-*",)),
     "folder": Layout(lambda root: [root.resolve().name or "folder"], read_folder),
 }

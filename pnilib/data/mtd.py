@@ -13,13 +13,13 @@ defect-free images.  Two splits, never to be mixed up in a table:
 
 import itertools
 import re
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from pnilib.data.files import images_in, row, subfolders
+from pnilib.data.files import Samples, list_images, row, subfolders
 from pnilib.errors import PNIError
+from pnilib.text import read_text
 
 __all__ = ["TILE_GAP", "is_mtd", "read_mtd", "tile_numbers"]
 
@@ -48,8 +48,8 @@ def tile_numbers(file_numbers: list[int]) -> list[int]:
 def read_mtd(
     root: Path, category: str, *, split: str = "tile", train_list: str | Path | None = None,
     seed: int = 0, train_fraction: float = 0.8,
-) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
-    """Rows of either split, with one more column, `tile`.
+) -> Samples:  # fmt: skip
+    """Samples of either split, with one more column, `tile`.
 
     train_list: text file of one training image name a line (`differnet`; default:
     mtd_train_filenames.txt in `root`).  train_fraction: share of the tiles with
@@ -57,8 +57,9 @@ def read_mtd(
 
     Raises PNIError when an option is out of range, or the list is missing or names other images.
     """
-    images = [p for f in subfolders(root) if f.name.startswith("MT_") for p in images_in(f / "Imgs")]
-    images = [p for p in images if p.suffix.lower() != ".png"]
+    listings = [list_images(f / "Imgs") for f in subfolders(root) if f.name.startswith("MT_")]
+    images = [p for found in listings for p in found.images if p.suffix.lower() != ".png"]
+    masks = {p.with_suffix(""): p for found in listings for p in found.images if p.suffix.lower() == ".png"}
     tiles = tile_numbers([_file_number(p) for p in images])
     free = {p: t for p, t in zip(images, tiles, strict=True) if p.parent.parent.name == "MT_Free"}
     if not free:
@@ -83,13 +84,12 @@ def read_mtd(
     for path, tile in zip(images, tiles, strict=True):
         if path in left_out:
             continue
-        mask = path.with_suffix(".png")
         kind = "good" if path in free else path.parent.parent.name.removeprefix("MT_").lower()
         which = "train" if path in training else "test"
-        sample = row(path, which, int(path not in free), kind, category, mask if mask.is_file() else None)
+        sample = row(path, which, int(path not in free), kind, category, masks.get(path.with_suffix("")))
         rows.append(sample | {"tile": tile})
     rows.sort(key=lambda r: r["split"] == "test")  # stable: names stay sorted
-    return rows, [note]
+    return Samples(rows, [note], [entry for found in listings for entry in found.not_read])
 
 
 def _file_number(path: Path) -> int:
@@ -117,8 +117,9 @@ def _differnet_names(root: Path, train_list: str | Path | None, known: set[str])
             f"{path}: does not exist: get it from the repository marco-rudolph/differnet (its name there) "
             "and give train_list=, or use split=tile"
         )
-    names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    strange = sorted(names - known)
+    spelt = {name.casefold(): name for name in known}  # Windows heeds no case
+    names = {PureWindowsPath(line.strip()).name for line in read_text(path).splitlines() if line.strip()}
+    strange = sorted(name for name in names if name.casefold() not in spelt)
     if strange or not names:
         raise PNIError(f"{path}: names {strange[0] if strange else 'no image'}, which is no image of MT_Free: check it")
-    return names
+    return {spelt[name.casefold()] for name in names}

@@ -20,7 +20,7 @@ from numpy import ndarray
 from PIL import Image
 
 from pnilib.artefacts import atomic_write, os_errors
-from pnilib.data.files import images_in
+from pnilib.data.files import list_images, no_image
 from pnilib.errors import PNIError
 from pnilib.images import open_image
 
@@ -231,10 +231,10 @@ def load_patches(folder: Path | str) -> list[Float32[ndarray, "_h _w"]]:
     """
     folder = Path(folder)
     with os_errors(folder):
-        paths = images_in(folder)
-    if not paths:
-        raise PNIError(f"{folder}: holds no pictures: save patches there first, as PNG, white on black")
-    return [_read(path) for path in paths]
+        found = list_images(folder)
+    if not found.images:
+        raise no_image(found, "save patches there first, as PNG, white on black")
+    return [_read(path) for path in found.images]
 
 
 def _read(path: Path) -> ndarray:

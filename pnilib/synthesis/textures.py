@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from pnilib.data.files import images_in
+from pnilib.data.files import list_images, no_image
 from pnilib.errors import PNIError
 from pnilib.images import open_image
 
@@ -172,9 +172,10 @@ def load_textures(
     root = Path(folder)
     if not root.is_dir():
         raise PNIError(f"textures={root}: there is no such folder: check the path, or leave it out for built-in ones")
-    paths = images_in(root, deep=True)
+    found = list_images(root, deep=True)
+    paths = found.images
     if not paths:
-        raise PNIError(f"textures={root}: holds no image: fill the folder, or leave it out for built-in ones")
+        raise no_image(found, "fill the folder with textures, or leave it out for built-in ones")
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     return [_read(paths[i], side) for i in chosen]
 
