@@ -56,7 +56,8 @@ FORMAT_VERSION = 1
 _LOCK = ".pnilib.lock"
 _MARK = ".pnilib-output"
 _RECORDS = {"run.json": {"config", "data", "versions"}, "unit.json": {"kind", "member", "source"}}
-"""What tells a folder of results of the versions before the marker: a file, and keys in it."""
+_SCORES = "image,score,defective,problem\n"
+"""What tells folders of results of the versions before the marker: a file and keys in it, or how it begins."""
 _MANIFEST = "manifest.json"
 _META = "meta.json"
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -196,9 +197,14 @@ def mark_output(directory: Path | str) -> None:
 
 
 def is_output(directory: Path | str) -> bool:
-    """Whether a folder holds results of the kit, by the marker file, or by an older version's record of a run."""
+    """Whether a folder holds results of the kit: by the marker file, or by what older versions wrote there."""
     directory = Path(directory)
-    return (directory / _MARK).is_file() or any(_is_record(directory / name, keys) for name, keys in _RECORDS.items())
+    if (directory / _MARK).is_file() or any(_is_record(directory / name, keys) for name, keys in _RECORDS.items()):
+        return True
+    try:  # heat maps of `pni score`
+        return directory.name == "heatmaps" and (directory.parent / "scores.csv").read_text("utf-8").startswith(_SCORES)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_record(file: Path, keys: set[str]) -> bool:

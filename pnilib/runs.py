@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import json
 import platform
 import shutil
 from importlib.metadata import version
@@ -52,14 +53,16 @@ def fit_or_load(
     A killed fit resumes with the same call.  A folder that holds a model of another configuration or other
     images is left as it is: PNIError says what differs (settings of the refinement may: `with_config`).  Raises
     PNIError too while another run writes there. `source` says where the images came from, so that `open_run` finds
-    the test images.
+    the test images; another one than before replaces it.
     """
     folder = Path(folder)
     refuse_output_around(train.samples["image_path"], folder)
     with exclusive(folder):
         wanted = manifest(config, train, device)
         if (folder / "model").exists():
-            _require_same(folder, wanted)
+            record = _require_same(folder, wanted)
+            if source is not None and record.get("source") != json.loads(json.dumps(source)):  # moved, other options
+                write_json(folder / "run.json", record | {"source": source})
             return PNI.load(folder / "model", device).with_config(**config.to_dict())
         model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
         facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
@@ -98,7 +101,11 @@ def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = 
     place = Path(source["root"] if root is None else root)
     if not place.is_dir():
         raise PNIError(f"{place}: the data set of {folder} is not there: say where it is with --root")
-    data = load_dataset(source["dataset"], place, source["category"], **source["options"])
+    try:
+        data = load_dataset(source["dataset"], place, source["category"], **source["options"])
+    except PNIError as fault:
+        how = " (the same `pni fit` with it keeps the model)" if "--option" in str(fault) else ""
+        raise PNIError(f"{fault}{how}") from None
     if data.train.fingerprint() != record["data"]:
         raise PNIError(f"{place}: its training images are not those that {folder} was fitted on: fit again")
     return PNI.load(folder / "model", device), data
@@ -113,7 +120,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise PNIError(f"{folder / 'run.json'}: is missing or damaged: delete {folder} and fit again") from None
 
 
-def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
+def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The record of the model in `folder`."""
     found = read_record(folder)
     old, new = found["config"], wanted["config"]
     learnt = {
@@ -124,3 +132,4 @@ def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
         changed.append("other training images")
     if changed:
         raise PNIError(f"{folder}: holds a model of {', '.join(changed)}: choose another output folder, or delete it")
+    return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -168,6 +169,14 @@ def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFi
         assert picture_size(folder / name)[0] > 300
     assert pni("evaluate", run / "cable", "--device", "cpu", "--quiet", "--set", "combine=product") == 0
     assert "I-AUROC" in capsys.readouterr().out
+
+
+def test_a_category_called_like_the_table(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run / "cable", tmp_path / "metrics.csv")
+    assert pni("evaluate", tmp_path, "--device", "cpu", "--quiet") == 0
+    assert (tmp_path / "metrics.csv/evaluation/scores.csv").is_file() and len(
+        pd.read_csv(tmp_path / "all-metrics.csv")
+    ) == 1
 
 
 def test_ensemble_of_two_runs(demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

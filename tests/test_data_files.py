@@ -37,9 +37,12 @@ def test_what_is_an_image_and_what_is_said_of_the_rest(tmp_path: Path) -> None:
     mark_output(tmp_path / "results")
     write_json(tmp_path / "cam1/old/run.json", {"config": {}, "data": "", "versions": {}})
     write_json(tmp_path / "cam1/run.json", {"run": 7})  # of another program
+    touch(tmp_path / "cam1/batch/heatmaps/a.png.png")
+    (tmp_path / "cam1/batch/scores.csv").write_text("image,score,defective,problem\na.png,1.0,False,\n")
     listing = list_images(tmp_path, deep=True)
     assert found(listing) == sorted(READ)
     counts = {reason: len(names) for reason, names in NOT_READ.items()} | {".json": 1}
+    counts |= {".csv": 2, "folder written by pnilib": 3}
     assert listing.note() == f"{tmp_path}: not read: " + ", ".join(f"{n} {r}" for r, n in sorted(counts.items()))
     shallow = list_images(tmp_path)
     assert found(shallow) == sorted(name for name in READ if "/" not in name)

@@ -14,7 +14,7 @@ import pytest
 from tiny import SCATTERING, write_category
 
 from pnilib.artefacts import _LOCK
-from pnilib.data import Dataset, Split
+from pnilib.data import Dataset, Split, load_dataset
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
 from pnilib.runs import fit_or_load, manifest, open_run, run_categories
@@ -51,7 +51,12 @@ def test_fitted_once_then_loaded(data: Dataset, tmp_path: Path, fits: list[Path]
     second = fit_or_load(data.train, CONFIG, folder)
     assert fits == [folder / "work"] and files(folder) == before
     assert first.predict(data.test).maps.tobytes() == second.predict(data.test).maps.tobytes()
-    assert {p.name for p in folder.iterdir()} == {".pnilib.lock", ".pnilib-output", "model", "run.json"}  # the work is gone
+    assert {p.name for p in folder.iterdir()} == {
+        ".pnilib.lock",
+        ".pnilib-output",
+        "model",
+        "run.json",
+    }  # the work is gone
 
 
 def test_the_record_says_what_was_fitted(data: Dataset, tmp_path: Path) -> None:
@@ -129,6 +134,16 @@ def test_a_run_finds_its_data_again(data: Dataset, tmp_path: Path) -> None:
     assert loaded.predict(found.test).maps.tobytes() == model.predict(data.test).maps.tobytes()
     moved = shutil.copytree(data.root, tmp_path / "moved")
     assert open_run(folder, root=moved)[1].root == moved
+    (moved / "part/test/good_2").mkdir()
+    min((moved / "part/test/good").iterdir()).rename(moved / "part/test/good_2/0.png")
+    with pytest.raises(
+        PNIError, match=r"--option normal=good,good_2, .* \(the same `pni fit` with it keeps the model\)"
+    ):
+        open_run(folder, root=moved)
+    options = {"normal": ("good", "good_2")}
+    train = load_dataset("mvtec", moved, "part", **options).train
+    fit_or_load(train, CONFIG, folder, source=source | {"root": str(moved), "options": options})
+    assert sorted(open_run(folder)[1].test.samples["label"]) == [0, 0, 1, 1]
     (moved / "part/train/good/000.png").unlink()
     with pytest.raises(PNIError, match=r"moved: its training images are not those"):
         open_run(folder, root=moved)
