@@ -237,7 +237,7 @@ def test_damaged_training_image(demo: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no model" in refused(capsys, "score", tmp_path, tmp_path, "-o", tmp_path / "out")
+    assert "holds no fitted model" in refused(capsys, "score", tmp_path, tmp_path, "-o", tmp_path / "out")
     assert "holds no fitted model" in refused(capsys, "evaluate", tmp_path)
 
 

@@ -4,6 +4,7 @@ A user's mistake ends in one line on standard error and exit status 2; Ctrl-C in
 finished kept; a failed notebook in status 1.
 """
 
+import io
 import os
 import sys
 import warnings
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import typer
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, demo, explore, model, refinement, reproduce
+from pnilib.cli import data, demo, explore, model, refinement, reproduce, score
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -53,7 +54,7 @@ def _root(
 
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    demo.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
+    demo.demo, model.config, model.estimate, model.fit, refinement.refine, score.score, model.evaluate,
     model.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
     demo.notebooks,
 )  # fmt: skip
@@ -63,6 +64,9 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal has no letters for is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer's answer to Ctrl-C
