@@ -84,7 +84,7 @@ def _unit(dataset: Dataset, config: PNIConfig, work: Path, device: str, progress
     rows = []
     for name, prediction in model.predict_variants(test, variants, progress=progress).items():
         values = dict(evaluate(prediction, test).metrics)
-        for defect in sorted(set(defects[labels == 1])):
+        for defect in sorted(set(defects[labels == 1])) if (labels == 0).any() else ():
             part = (labels == 0) | (defects == defect)
             values[f"i_auroc[{defect}]"] = image_auroc(prediction.image_scores[part], labels[part])
         rows += [

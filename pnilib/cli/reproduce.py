@@ -17,6 +17,7 @@ from pnilib.config import PNIConfig
 from pnilib.data import DATASETS
 from pnilib.demo import make_demo
 from pnilib.errors import PNIError
+from pnilib.evaluation import checked_test
 
 __all__ = ["reproduce", "runs"]
 
@@ -125,6 +126,8 @@ def reproduce(
     if list_:
         typer.echo(listing(items, plan, store))
         return
+    for source in dict.fromkeys(source for found in request.sources.values() for source in found):
+        checked_test(source.load())
     place = device_name(device)
     todo = plan.needed(finished(plan, store))
     typer.echo(
