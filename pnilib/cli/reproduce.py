@@ -156,6 +156,8 @@ def reproduce(
         typer.echo(f"partial: {name}", err=True)
     for name, fault in written.missing.items():
         typer.echo(f"not made: {name}: {fault}", err=True)
+    for name in written.outdated:
+        typer.echo(f"left out of the pages: {name}: what {out} holds is of other data or settings", err=True)
     for name in written.no_data:
         typer.echo(f"left out: {name}: its data set was not given", err=True)
     typer.echo(f"{len(written.files)} files -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")
