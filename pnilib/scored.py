@@ -25,7 +25,7 @@ from numpy import ndarray
 from PIL import Image
 from tqdm import tqdm
 
-from pnilib.artefacts import atomic_write, exclusive, os_errors, pnilib_version
+from pnilib.artefacts import atomic_write, exclusive, mark_output, os_errors, pnilib_version
 from pnilib.data.files import IMAGE_SUFFIXES, list_images
 from pnilib.errors import PNIError
 from pnilib.images import read_image
@@ -44,12 +44,14 @@ LONGEST = 240
 class Scores:
     """What `score_images` found.
 
-    table: one row an image.  image: its name below the folder; score; defective: at or above the normal-only
+    table: one row an image.  image: its name below `folder`; score; defective: at or above the normal-only
     threshold, empty where the model has none; problem: why an image without a score could not be read; heat_map: its
-    file within the output folder.  notes: what was not read, what the table cannot say, what else lies there.
+    file within the output folder.  folder: holds everything that was given.  notes: what was not read, what the table
+    cannot say, what else lies there.
     """
 
     table: pd.DataFrame
+    folder: Path
     notes: list[str]
 
     @property
@@ -95,9 +97,10 @@ def score_images(
         raise PNIError(
             "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
         )
-    files, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
+    files, folder, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
     key = _key(model, calibration, refined)
     with exclusive(out):
+        mark_output(out / "heatmaps")
         record = out / "scores.part.jsonl"
         done, listed = _finished(record, key)
         listed |= _listed(out / "scores.csv")
@@ -119,13 +122,13 @@ def score_images(
     if (table["score"].notna() & table["defective"].isna()).any():
         n = len(calibration.image_scores)
         notes.append(f"no decisions (column `defective` is empty): calibrated on {n} images, which give no threshold")
-    return Scores(table, notes)
+    return Scores(table, folder, notes)
 
 
-def _image_files(given: Sequence[Path | str], out: Path) -> tuple[dict[str, Path], list[str]]:
-    """Name to show -> file, in the order given; and what was not read.
+def _image_files(given: Sequence[Path | str], out: Path) -> tuple[dict[str, Path], Path, list[str]]:
+    """Name to show -> file, sorted; the folder that names are relative to; and what was not read.
 
-    Names are relative to the folder that holds everything given: that folder itself if it is only one.
+    The folder is the one that holds everything given: it itself if it is only one.
     """
     found: list[Path] = []
     bases, notes = [], []
@@ -155,7 +158,8 @@ def _image_files(given: Sequence[Path | str], out: Path) -> tuple[dict[str, Path
     if any(base.resolve().is_relative_to(out.resolve()) for base in bases):
         raise PNIError(f"{out}: holds the images: results go to a folder of their own, give another --out")
     base = os.path.commonpath([os.path.abspath(path) for path in bases])
-    return {os.path.relpath(os.path.abspath(path), base): path for path in found}, notes
+    named = {os.path.relpath(os.path.abspath(path), base): path for path in found}
+    return dict(sorted(named.items())), Path(base), notes
 
 
 def _key(model: PNI, calibration: Calibration, refined: bool) -> str:
@@ -211,7 +215,7 @@ def _clear(out: Path, table: pd.DataFrame, listed: set[str]) -> list[str]:
     today, foreign = set(table["heat_map"].dropna()), []
     for path in sorted((out / "heatmaps").rglob("*")):
         name = path.relative_to(out).as_posix()
-        if name in today or not path.is_file():
+        if name in today or path.name.startswith(".") or not path.is_file():
             continue
         if name in listed:
             with os_errors(path):

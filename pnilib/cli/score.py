@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pnilib.artefacts import write_json
 from pnilib.cli.options import AsJson, Device, Out, Progress, Refined, device_name, emit
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
@@ -27,8 +28,11 @@ def score(
 
     An image that cannot be read has its reason in column `problem`; status 1 when no image could be scored.
     """
-    model = PNI.load(_model_folder(run), device_name(device))
+    folder = _model_folder(run)
+    model = PNI.load(folder, device_name(device))
     scores = score_images(model, images, out, refined=refined, progress=progress)
+    where = {"model": str(folder.resolve()), "images": str(scores.folder.resolve()), "refined": refined}
+    write_json(out / "score.json", where)  # for `pni explore`
     table = scores.table
     lost = table["problem"].dropna()
     if as_json:
