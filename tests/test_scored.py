@@ -224,7 +224,7 @@ def test_several_paths_hidden_and_linked_files(
     shutil.copy(new / "0.png", more / "0.png")
     assert pni("score", run.parent, "more/0.png", "new", new / "0.png", "--out", "out", *QUIET) == 0
     table = pd.read_csv("out/scores.csv")
-    assert table["image"].tolist() == ["new/0.png", "new/1.png", "new/camera2/2.png", "more/0.png"]
+    assert table["image"].tolist() == ["more/0.png", "new/0.png", "new/1.png", "new/camera2/2.png"]
     said = json.loads(Path("out/score.json").read_text())
     assert said == {"model": str(run / "model"), "images": str(tmp_path), "refined": False}
     shown = capsys.readouterr()
