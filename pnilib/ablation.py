@@ -6,6 +6,7 @@ coreset are shared.  Each finished (seed, centre) is kept as a CSV, so a killed 
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from pnilib.artefacts import atomic_write
 from pnilib.config import PNIConfig
 from pnilib.data import Dataset
 from pnilib.errors import PNIError
-from pnilib.evaluation import evaluate
+from pnilib.evaluation import checked_test, evaluate
 from pnilib.metrics import image_auroc
 from pnilib.pni import PNI
 
-__all__ = ["ROWS", "ablate", "by_kind", "summarise", "to_markdown"]
+__all__ = ["ROWS", "ablate", "by_kind", "mean_text", "summarise", "to_markdown", "whole_mean"]
 
 ROWS: dict[str, dict[str, str]] = {
     "A: nearest neighbor": dict(setting="A"),
@@ -59,6 +60,7 @@ def ablate(
     tables = []
     for seed in seeds:
         dataset = load(seed)
+        checked_test(dataset, config.geometry)
         base = config.replace(seed=seed, setting="E", calibration_images=0)
         for centre in ("excluded", "leaked"):
             unit = base.replace(nb_centre=centre)
@@ -82,7 +84,7 @@ def _unit(dataset: Dataset, config: PNIConfig, work: Path, device: str, progress
     rows = []
     for name, prediction in model.predict_variants(test, variants, progress=progress).items():
         values = dict(evaluate(prediction, test).metrics)
-        for defect in sorted(set(defects[labels == 1])):
+        for defect in sorted(set(defects[labels == 1])) if (labels == 0).any() else ():
             part = (labels == 0) | (defects == defect)
             values[f"i_auroc[{defect}]"] = image_auroc(prediction.image_scores[part], labels[part])
         rows += [
@@ -96,14 +98,26 @@ def _unit(dataset: Dataset, config: PNIConfig, work: Path, device: str, progress
 def summarise(results: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
     """Tidy: row, nb_centre, metric, and mean, sd, n over seeds of the mean over categories, in percent.
 
-    sd has n - 1 in its denominator: NaN for one seed.
+    sd has n - 1 in its denominator: NaN for one seed.  A mean is NaN where a category has no value.
     """
     if results.empty:
         raise PNIError("there are no results to summarise")
     part = results[results["metric"].isin(list(SHOWN) if metrics is None else metrics)]
-    per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].mean().mul(100).reset_index()
-    grouped = per_seed.groupby(["row", "nb_centre", "metric"], sort=False)["value"]
-    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
+    per_seed = part.groupby(["row", "nb_centre", "metric", "seed"], sort=False)["value"].agg(whole_mean).mul(100)
+    grouped = per_seed.reset_index().groupby(["row", "nb_centre", "metric"], sort=False)["value"]
+    return grouped.agg(mean=whole_mean, sd="std", n="size").reset_index()
+
+
+def whole_mean(values: "pd.Series[float]") -> float:
+    """The mean, NaN where one of them is: over the others it would be another number."""
+    return float(values.mean(skipna=False))
+
+
+def mean_text(mean: float, sd: float, form: str = ".2f") -> str:
+    """`12.30 ± 0.45`, without a spread where it is NaN; – where the mean is."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:{form}}" if math.isnan(sd) else f"{mean:{form}} ± {sd:.2f}"
 
 
 def by_kind(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -116,7 +130,7 @@ def by_kind(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown table: mean ± sd, percent, two decimals."""
+    """The summary as a Markdown table: mean ± sd, percent, two decimals; – for no value."""
     metrics = list(dict.fromkeys(summary["metric"]))
     lines = [
         "| setting | centre of the MLP's window | " + " | ".join(SHOWN.get(m, m) for m in metrics) + " |",
@@ -130,8 +144,7 @@ def to_markdown(summary: pd.DataFrame) -> str:
             cells = []
             for metric in metrics:
                 found = records[name, centre, metric]
-                spread = f" ± {found['sd']:.2f}" if found["n"] > 1 else ""
-                cells.append(f"{found['mean']:.2f}{spread}")
+                cells.append(mean_text(found["mean"], found["sd"]))
             shown = centre if _uses_neighborhood(choice) else "–"
             lines.append(f"| {name} | {shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

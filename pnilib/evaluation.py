@@ -1,7 +1,8 @@
 """Metrics of a prediction against the ground truth of the images that it scores (PNI sec. 4.1).
 
 An image without ground truth (a defect folder without masks) counts for the image metrics and is left out
-of the pixel metrics, with a note; an image of unknown label (-1) is left out of both.
+of the pixel metrics, with a note; an image of unknown label (-1) is left out of both.  A metric without a value is NaN,
+and a note says why.
 """
 
 import warnings
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pnilib.data import Split
+from pnilib.data import Dataset, Split
 from pnilib.errors import PNIError
+from pnilib.images import Geometry
 from pnilib.metrics import (
     Interval,
     PixelStatistics,
@@ -22,7 +24,7 @@ from pnilib.metrics import (
 )
 from pnilib.prediction import Prediction
 
-__all__ = ["METRICS", "Evaluation", "evaluate"]
+__all__ = ["METRICS", "Evaluation", "checked_test", "evaluate", "lacking"]
 
 METRICS = {
     "i_auroc": "I-AUROC",
@@ -53,6 +55,45 @@ class Evaluation:
     notes: list[str]
     n_normal: int
     n_defective: int
+
+
+def checked_test(data: Dataset, geometry: Geometry | None = None) -> Split:
+    """The test images; with `geometry`, after each of them and its mask was read once: before hours of scoring.
+
+    Raises PNIError when there are none, and for the first that cannot be read, or whose mask does not fit it.
+    """
+    test = data.test
+    if len(test) == 0:
+        raise PNIError(
+            f"{data.root}: {data.category} has no test images: put some in its test folder (data set `folder`: say "
+            "where with --option test_root=FOLDER when fitting), or use `pni score`"
+        )
+    faults: list[PNIError] = []
+    for i in range(len(test) if geometry else 0):
+        try:
+            test.image(i, geometry)
+            test.mask(i, geometry)
+        except PNIError as fault:
+            faults.append(fault)
+    if faults:
+        more = f" ({len(faults) - 1} more like it: `pni data check` names them)" if len(faults) > 1 else ""
+        raise PNIError(f"{faults[0]}{more}")
+    return test
+
+
+def lacking(test: Split) -> list[str]:
+    """What these test images cannot tell, whatever scores them; empty when every metric has a value."""
+    labels, has_mask = test.samples["label"].to_numpy(), test.samples["mask_path"].notna().to_numpy()
+    if not (labels >= 0).any():
+        return ["its test images are unlabelled: no metric has a value"]
+    found = [
+        f"it has no {name} test image: image metrics have no value"
+        for name, label in (("normal", 0), ("defective", 1))
+        if not (labels == label).any()
+    ]
+    if not has_mask[labels == 1].any():
+        found.append("it has no mask of a defect: pixel metrics have no value")
+    return found
 
 
 def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> Evaluation:

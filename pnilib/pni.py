@@ -6,6 +6,7 @@ only remembers; the work is in the modules of those names.
 """
 
 import dataclasses
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -302,6 +303,25 @@ class PNI:
 
         Raises PNIError when not fitted, for a folder with other files in it, or a place that cannot be written.
         """
+        write_artefact(directory, *self._parts())
+
+    def fingerprint(self, *, refined: bool = False) -> str:
+        """SHA-256 (hex) of what was learnt from the training images; `refined`: and of the refinement network.
+
+        Scoring settings and the calibration are not part of it.  Raises PNIError when not fitted.
+        """
+        digest = hashlib.sha256(self.embedder.backbone.weights_id.encode())
+        for stem, group in self._parts()[0].items():
+            if stem in ("calibration", "refined_calibration") or (stem == "refinement" and not refined):
+                continue
+            for name, tensor in sorted(group.items()):
+                values = tensor.detach().cpu().contiguous().numpy()
+                digest.update(f"{stem} {name} {values.dtype} {values.shape}\0".encode())
+                digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def _parts(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Tensors by file, and facts: what `save` writes."""
         if self.coreset is None or self.position is None:
             raise PNIError("the model is not fitted: nothing to save")
         tensors = {
@@ -329,7 +349,7 @@ class PNI:
             "seconds": self.seconds,
             "refinement": None if self.refinement is None else self.refinement.facts(),
         }
-        write_artefact(directory, tensors, meta)
+        return tensors, meta
 
     @classmethod
     def load(cls, directory: Path | str, device: str = "cpu") -> "PNI":

@@ -2,6 +2,7 @@
 
 scores.csv     one row an image: score, decision at both thresholds
 metrics.csv    one row a metric
+evaluation.json the same with notes, settings, and what was evaluated
 pictures.png   every kind of defect, the normal images with the highest scores; one colour scale
 scores.png     histogram of image scores with both thresholds
 """
@@ -9,6 +10,8 @@ scores.png     histogram of image scores with both thresholds
 import base64
 import html
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pnilib.artefacts import atomic_write, mark_output, write_json
+from pnilib.artefacts import atomic_write, mark_output, os_errors, write_json
 from pnilib.data import Split
 from pnilib.evaluation import METRICS, Evaluation
 from pnilib.figures.images import color_bar, show_image, show_map
+from pnilib.pni import PNI
 from pnilib.prediction import Prediction
+from pnilib.text import read_json, shown
 
-__all__ = ["draw_examples", "draw_scores", "prediction_name", "save_figure", "write_evaluation", "write_page"]
+__all__ = [
+    "draw_examples",
+    "draw_scores",
+    "metrics_table",
+    "outdated_evaluations",
+    "outdated_tables",
+    "prediction_name",
+    "save_figure",
+    "write_evaluation",
+    "write_page",
+]
+
+_FILES = ("scores.csv", "metrics.csv", "evaluation.json", "pictures.png", "scores.png")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -34,10 +51,11 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, float], ax: Axes) -> Axes:
-    """Histogram of image scores by label, with named thresholds; bins shared."""
+    """Histogram of image scores by label (0, 1, or -1: unknown), with named thresholds; bins shared."""
     bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 31).tolist()
-    ax.hist(scores[labels == 0], bins=bins, color="#4477aa", alpha=0.75, label="normal")
-    ax.hist(scores[labels == 1], bins=bins, color="#ee6677", alpha=0.65, label="defective")
+    for label, name, color in ((0, "normal", "#4477aa"), (1, "defective", "#ee6677"), (-1, "label unknown", "#999999")):
+        if label >= 0 or (labels == label).any():
+            ax.hist(scores[labels == label], bins=bins, color=color, alpha=0.7, label=name)
     for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
         if np.isfinite(value):
             ax.axvline(value, color="black", linestyle=style, label=f"{name}: {value:.2f}")
@@ -86,13 +104,21 @@ def write_evaluation(
     test: Split,
     evaluation: Evaluation,
     beside: dict[str, Prediction] | None = None,
+    *,
+    model: PNI | None = None,
 ) -> None:
-    """All files named above, each complete or not there; `beside`: other predictions to draw above this one."""
+    """All files named above, each complete or not there; those of an earlier evaluation go first.
+
+    `beside`: other predictions to draw above this one.  `model`: whose prediction it is, for `outdated_evaluations`.
+    """
     mark_output(folder)
+    with os_errors(folder):
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
     samples, metrics = test.samples, evaluation.metrics
     table = pd.DataFrame(
         {
-            "image": samples["image_path"],
+            "image": samples["image_path"].map(shown),
             "label": samples["label"],
             "defect_type": samples["defect_type"],
             "score": prediction.image_scores,
@@ -116,6 +142,9 @@ def write_evaluation(
             "n_normal": evaluation.n_normal,
             "n_defective": evaluation.n_defective,
             "config": prediction.config.to_dict(),
+            "refined": prediction.refined,
+            "model": None if model is None else model.fingerprint(refined=prediction.refined),
+            "test_images": test.fingerprint(),
         },
     )
     with matplotlib.rc_context({"font.size": 9}):
@@ -123,9 +152,64 @@ def write_evaluation(
         save_figure(draw_examples(rows_shown, test), folder / "pictures.png")
         figure = Figure(figsize=(6, 3), layout="constrained")
         thresholds = {"test-optimal": metrics["i_threshold"], "normal images only": metrics["normal_threshold"]}
-        known = samples["label"].to_numpy() >= 0
-        draw_scores(prediction.image_scores[known], samples["label"].to_numpy()[known], thresholds, figure.subplots())
+        draw_scores(prediction.image_scores, samples["label"].to_numpy(), thresholds, figure.subplots())
         save_figure(figure, folder / "scores.png")
+
+
+def outdated_evaluations(folder: Path, model: PNI, test: Split) -> list[str]:
+    """Evaluations in a category's folder that are of another model or of other test images, one line each."""
+    found, images = [], test.fingerprint()
+    for place in sorted(folder.glob("evaluation*")):
+        try:
+            record = read_json(place / "evaluation.json")
+            same = record["test_images"] == images and record["model"] in (
+                None, model.fingerprint(refined=record["refined"])
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            found.append(f"{place.name}/ is of another model or other test images: evaluate so again, or delete it")
+    return found
+
+
+def outdated_tables(run: Path, categories: Sequence[str]) -> list[str]:
+    """Tables at the top of a run that name categories which it does not hold (any more), one line each."""
+    found = []
+    for file in sorted(run.glob("metrics*.csv")):
+        try:
+            gone = sorted(set(pd.read_csv(file, dtype={"category": str})["category"]) - set(categories))
+        except (OSError, ValueError, KeyError):
+            continue
+        if gone:
+            found.append(
+                f"{file}: names {', '.join(gone)}, which the run does not hold: evaluate so again, or delete it"
+            )
+    return found
+
+
+def metrics_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Percent to two decimals; FP and FN as `at the test-optimal / at the normal-only threshold`; – for no value.
+
+    The mean is over all categories, so it has a value where each of them has one.
+    """
+
+    def text(value: float, form: str = ".2f") -> str:
+        return "–" if math.isnan(value) else f"{value:{form}}"
+
+    keys = ["i_auroc", "p_auroc", "aupro_30", "aupro_05", "p_f1_max"]
+    table = [
+        {"category": row["category"]}
+        | {METRICS[key]: text(100 * row[key]) for key in keys}
+        | {
+            f"{name} (optimal / normal-only)": f"{text(row[key], '.0f')} / {text(row[f'normal_{key}'], '.0f')}"
+            for name, key in (("FP", "fp"), ("FN", "fn"))
+        }
+        for row in rows
+    ]
+    if len(rows) > 1:
+        means = {METRICS[key]: text(100 * float(np.mean([row[key] for row in rows]))) for key in keys}
+        table.append({"category": "mean"} | means | {name: "" for name in table[0] if name.startswith(("FP", "FN"))})
+    return pd.DataFrame(table)
 
 
 def prediction_name(prediction: Prediction) -> str:

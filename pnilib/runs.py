@@ -8,6 +8,7 @@
 import dataclasses
 import json
 import platform
+import re
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,10 @@ from pnilib.errors import PNIError
 from pnilib.pni import PNI
 from pnilib.text import read_json
 
-__all__ = ["fit_or_load", "manifest", "open_run", "run_categories"]
+__all__ = ["category_folder", "fit_or_load", "manifest", "open_data", "open_run", "read_record", "run_categories"]
+
+_TAKEN = re.compile(r"refinement|metrics(-refined)?(-ensemble)?\.csv", re.IGNORECASE)
+"""What `pni refine` and `pni evaluate` write beside the category folders."""
 
 
 def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
@@ -37,6 +41,13 @@ def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
             **{name: version(name) for name in ("torch", "torchvision", "numpy", "faiss-cpu")},
         },
     }
+
+
+def category_folder(run: Path, category: str) -> Path:
+    """Where a run keeps a category.  Raises PNIError for a name that the run needs for itself."""
+    if _TAKEN.fullmatch(category):
+        raise PNIError(f"category {category!r}: has the name of a file or folder of every run: rename its folder")
+    return run / category
 
 
 def fit_or_load(
@@ -93,6 +104,12 @@ def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = 
 
     Raises PNIError when the run does not know its data set, or the training images differ from the fitted ones.
     """
+    data = open_data(folder, root)
+    return PNI.load(Path(folder) / "model", device), data
+
+
+def open_data(folder: Path | str, root: Path | str | None = None) -> Dataset:
+    """The data set of `open_run`, without the model."""
     folder = Path(folder)
     record = read_record(folder)
     source = record.get("source")
@@ -108,7 +125,7 @@ def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = 
         raise PNIError(f"{fault}{how}") from None
     if data.train.fingerprint() != record["data"]:
         raise PNIError(f"{place}: its training images are not those that {folder} was fitted on: fit again")
-    return PNI.load(folder / "model", device), data
+    return data
 
 
 def read_record(folder: Path) -> dict[str, Any]:

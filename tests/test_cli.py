@@ -288,6 +288,17 @@ def test_mistakes_get_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "Refinement"])
+def test_a_category_with_a_name_that_the_run_needs(
+    name: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for category in ("a", name):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        os.symlink(demo / "cable", tmp_path / "data" / category)
+    line = refused(capsys, "fit", "-d", "mvtec", "-r", tmp_path / "data", "-o", tmp_path / "out", *SMOKE)
+    assert name in line and "rename its folder" in line and not (tmp_path / "out").exists()
+
+
 def test_weights_that_cannot_be_had(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "weights.pth"
     bad.write_bytes(b"junk")
@@ -331,7 +342,7 @@ def test_damaged_training_image(demo: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no model" in refused(capsys, "score", tmp_path, tmp_path, "-o", tmp_path / "out")
+    assert "holds no fitted model" in refused(capsys, "score", tmp_path, tmp_path, "-o", tmp_path / "out")
     assert "holds no fitted model" in refused(capsys, "evaluate", tmp_path)
 
 

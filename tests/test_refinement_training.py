@@ -25,7 +25,7 @@ from pnilib.refinement.network import RefineNet, build_network, standardise
 from pnilib.refinement.pool import Pool
 from pnilib.refinement.refine import refine
 from pnilib.refinement.training import TrainedNetwork, train_network
-from pnilib.scored import score_folder
+from pnilib.scored import score_images
 
 CONFIG = SCATTERING.replace(
     setting="A", pool_images=12, refine_iterations=4, refine_batch=4, refine_crop=32, calibration_images=3
@@ -458,7 +458,7 @@ def test_without_a_network(model: PNI, data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(PNIError, match="no refinement network of these settings: train one with `pni refine`"):
         model.predict(data.test, refined=True)
     with pytest.raises(PNIError, match="the model has no refinement network: train one with `pni refine`"):
-        score_folder(model, data.root, tmp_path, refined=True)
+        score_images(model, data.root, tmp_path, refined=True)
 
 
 def test_models_from_before_the_refinement_load(model: PNI, data: Dataset, tmp_path: Path) -> None:

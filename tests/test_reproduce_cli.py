@@ -1,6 +1,7 @@
 """`pni reproduce`, `pni runs` and `pni estimate --grid` as a user types them."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,13 +54,21 @@ def test_table_3_and_figure_5(store: Path) -> None:
 def test_again_is_only_reading(
     store: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And what an earlier call left there of other data is on no page."""
     monkeypatch.setattr("pnilib.reproduction.schedule.run_unit", None)
+    shutil.copytree(store.parent / "out", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "manifests/figure-5.json"
+    other = json.loads(file.read_text()) | {"data": {"demo/part": "other"}}
+    file.write_text(json.dumps(other))
     capsys.readouterr()
     words = ["--data", f"demo={data}", *SMALL, "--store", store, "--out", tmp_path]
     assert pni("reproduce", "table-3", *words) == 0
     shown = capsys.readouterr()
     assert "4 units of work, 0 to do; profile smoke, refinement 2 iterations" in shown.err
-    assert "3 files -> " in shown.out
+    assert "3 files -> " in shown.out and "left out of the pages: figure-5" in shown.err
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="table-3"' in page and "figure-5" not in page
+    assert 'id="figure-5"' in (store.parent / "out/report.html").read_text(encoding="utf-8")
     csv = "tables/table-3.csv"
     assert (tmp_path / csv).read_bytes() == (store.parent / "out" / csv).read_bytes()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import typer
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, demo, explore, model, refinement, reproduce
+from pnilib.cli import data, demo, explore, model, refinement, reproduce, score
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -54,7 +54,7 @@ def _root(
 
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    demo.demo, model.config, model.estimate, model.fit, refinement.refine, model.score, model.evaluate,
+    demo.demo, model.config, model.estimate, model.fit, refinement.refine, score.score, model.evaluate,
     model.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
     demo.notebooks,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`pni config | estimate | fit | score | evaluate | ablation`."""
+"""`pni config | estimate | fit | evaluate | ablation`."""
 
 import dataclasses
 import json
@@ -34,19 +34,18 @@ from pnilib.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
-from pnilib.data.files import list_images, refuse_output_around
+from pnilib.data.files import refuse_output_around
 from pnilib.ensembles import ensemble_predictions
 from pnilib.errors import PNIError
 from pnilib.estimate import estimate as estimate_run
-from pnilib.evaluation import METRICS
+from pnilib.evaluation import checked_test, lacking
 from pnilib.evaluation import evaluate as evaluate_prediction
 from pnilib.pni import PNI
 from pnilib.refinement import ablation as refinements
-from pnilib.report import write_evaluation
-from pnilib.runs import fit_or_load, open_run, run_categories
-from pnilib.scored import score_folder
+from pnilib.report import metrics_table, outdated_evaluations, outdated_tables, write_evaluation
+from pnilib.runs import category_folder, fit_or_load, open_data, open_run, read_record, run_categories
 
-__all__ = ["ablation", "config", "estimate", "evaluate", "fit", "score"]
+__all__ = ["ablation", "config", "estimate", "evaluate", "fit"]
 
 
 def config(profile: Profile = "paper", set_: Set = None, as_json: AsJson = False) -> None:
@@ -135,9 +134,12 @@ def fit(
     """Learn from normal images: one model a category under OUT/<category>.  Killed, the same command resumes."""
     settings, place = build_config(profile, set_, seed), device_name(device)
     done = []
-    for name in chosen_categories(dataset, root, category):
+    names = chosen_categories(dataset, root, category)
+    for name in names:
+        category_folder(out, name)
+    for name in names:
         data = open_dataset(dataset, root, name, parse_options(option))
-        folder = out / data.category
+        folder = category_folder(out, data.category)
         refuse_output_around(data.samples["image_path"], folder)
         estimate_run(settings, len(data.train), 0, place, measure=False).require_memory()
         source = {"dataset": dataset, "root": str(root.resolve()), "category": name, "options": parse_options(option)}
@@ -149,36 +151,6 @@ def fit(
             typer.echo(f"{data.category}: fitted on {len(data.train)} images -> {folder} ({times})")
     if as_json:
         emit(done)
-
-
-def score(
-    run: Annotated[Path, typer.Argument(help="OUT/<category> of `pni fit`.")],
-    images: Annotated[Path, typer.Argument(help="Folder of new images (or one image).")],
-    out: Out,
-    refined: Refined = False,
-    device: Device = "auto",
-    progress: Progress = True,
-    as_json: AsJson = False,
-) -> None:
-    """Score new images: OUT/scores.csv, and a heat map of each on one colour scale.  Resumes."""
-    model = PNI.load(_model_folder(run), device_name(device))
-    table = score_folder(model, images, out, refined=refined, progress=progress)
-    if as_json:
-        emit(table.to_dict("records"))
-        return
-    shown = table.sort_values("score", ascending=False, kind="stable").head(10)
-    typer.echo(shown.to_string(index=False))
-    typer.echo(f"{len(table)} images scored -> {out / 'scores.csv'}, heat maps in {out / 'heatmaps'}")
-    if note := list_images(images, deep=True, without=out).note():
-        typer.echo(note, err=True)
-
-
-def _model_folder(run: Path) -> Path:
-    if (run / "manifest.json").exists():
-        return run
-    if not (run / "model").exists():
-        raise PNIError(f"{run}: holds no model: give the OUT/<category> folder that `pni fit` wrote")
-    return run / "model"
 
 
 def evaluate(
@@ -197,12 +169,17 @@ def evaluate(
 ) -> None:
     """Score the test images and compare with the ground truth: tables and pictures in <category>/evaluation.
 
-    --set changes scoring and map settings only, as combine=product; what was fitted stays.
+    --set changes scoring and map settings only, as combine=product; what was fitted stays.  A metric without a value
+    (no labels, one class only, no masks) is "–", with the reason below.
     """
     overrides = PNIConfig.parse_overrides(set_ or [])
+    kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
     rows: list[dict[str, Any]] = []
-    for folder in run_categories(run, category):
-        model, data = open_run(folder, device_name(device), root)
+    opened = {folder: open_data(folder, root) for folder in run_categories(run, category)}
+    for folder, data in opened.items():  # all of them before the first is scored
+        checked_test(data, PNIConfig.from_dict(read_record(folder)["config"]).geometry)
+    for folder, data in opened.items():
+        model = PNI.load(folder / "model", device_name(device))
         if overrides:
             model = model.with_config(**overrides)
             model.calibrate(data.train, progress=progress)
@@ -217,45 +194,25 @@ def evaluate(
             typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
             prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
         result = evaluate_prediction(prediction, data.test)
-        place = folder / ("evaluation" + ("-refined" if refined else "") + ("-ensemble" if with_ else ""))
-        write_evaluation(place, prediction, data.test, result)
-        rows.append({"category": data.category} | result.metrics | {"notes": [*data.notes, *result.notes]})
+        write_evaluation(folder / f"evaluation{kind}", prediction, data.test, result, model=model)
+        notes = [*data.notes, *result.notes, *outdated_evaluations(folder, model, data.test)]
+        rows.append({"category": data.category} | result.metrics | {"notes": notes})
+    if run not in opened:
+        with atomic_write(run / f"metrics{kind}.csv") as handle:
+            pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
     if as_json:
         emit(rows)
-        return
-    table = metrics_table(rows)
-    typer.echo(table.to_string(index=False))
-    for row in rows:
-        for note in row["notes"]:
-            typer.echo(f"{row['category']}: {note}")
-    if len(rows) > 1 or run != folder:
-        place = run / ("metrics-refined.csv" if refined else "metrics.csv")
-        if place.is_dir():  # a category is called so
-            place = place.with_name(f"all-{place.name}")
-        with atomic_write(place) as handle:
-            pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
+    else:
+        typer.echo(metrics_table(rows).to_string(index=False))
+        for row in rows:
+            for note in row["notes"]:
+                typer.echo(f"{row['category']}: {note}")
+    for note in outdated_tables(run, [folder.name for folder in run_categories(run)]):
+        typer.echo(note, err=as_json)
 
 
 def _same_category(run: Path, folder: Path) -> Path:
     return run if (run / "run.json").exists() else run / folder.name
-
-
-def metrics_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Percent to two decimals; FP and FN as `at the test-optimal / at the normal-only threshold`."""
-    keys = ["i_auroc", "p_auroc", "aupro_30", "aupro_05", "p_f1_max"]
-    table = [
-        {"category": row["category"]}
-        | {METRICS[key]: f"{100 * row[key]:.2f}" for key in keys}
-        | {
-            "FP (optimal / normal-only)": f"{row['fp']:.0f} / {row['normal_fp']:.0f}",
-            "FN (optimal / normal-only)": f"{row['fn']:.0f} / {row['normal_fn']:.0f}",
-        }
-        for row in rows
-    ]
-    if len(rows) > 1:
-        means = {METRICS[key]: f"{100 * pd.Series([row[key] for row in rows]).mean():.2f}" for key in keys}
-        table.append({"category": "mean"} | means | {name: "" for name in table[0] if name.startswith(("FP", "FN"))})
-    return pd.DataFrame(table)
 
 
 def ablation(
@@ -288,7 +245,7 @@ def ablation(
         refuse_output_around(open_dataset(dataset, root, name, options).samples["image_path"], out)
     if refined:
         say_what_materials_were_read(settings)
-    tables = []
+    tables, notes = [], []
     with exclusive(out):
         for name in tqdm(names, unit="category", disable=not progress):
 
@@ -303,6 +260,7 @@ def ablation(
             else:
                 table = ablations.ablate(load, settings, folder, every, device=place, progress=progress)
             tables.append(table)
+            notes += [f"{name}: {why}" for why in lacking(load(0).test)]
         results = pd.concat(tables, ignore_index=True)
         with atomic_write(out / "ablation.csv") as handle:
             results.to_csv(handle, index=False, lineterminator="\n")
@@ -315,6 +273,7 @@ def ablation(
             for name in results["row"].unique()[1:]:
                 text += f"\n{name} against setting E, fusion weight 0.1, %\n\n{refinements.by_category(results, name)}"
                 text += f"\n{name} by fusion weight, %\n\n{refinements.by_weight(results, name)}"
+        text += "".join(f"\n{note}\n" for note in notes)
         with atomic_write(out / "ablation.md") as handle:
             handle.write(text)
         write_json(

@@ -30,6 +30,7 @@ from pnilib.data import DATASETS
 from pnilib.data.files import refuse_output_around
 from pnilib.demo import make_demo
 from pnilib.errors import PNIError
+from pnilib.evaluation import checked_test
 
 __all__ = ["reproduce", "runs"]
 
@@ -140,6 +141,7 @@ def reproduce(
         return
     for source in dict.fromkeys(source for found in request.sources.values() for source in found):
         found = source.load()
+        checked_test(found)
         for folder in (store, out):
             refuse_output_around(found.samples["image_path"], folder)
         for note in found.notes:
@@ -173,6 +175,8 @@ def reproduce(
         typer.echo(f"partial: {name}", err=True)
     for name, fault in written.missing.items():
         typer.echo(f"not made: {name}: {fault}", err=True)
+    for name in written.outdated:
+        typer.echo(f"left out of the pages: {name}: what {out} holds is of other data or settings", err=True)
     for name in written.no_data:
         typer.echo(f"left out: {name}: its data set was not given", err=True)
     typer.echo(f"{len(written.files)} files -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")

@@ -12,6 +12,7 @@ from pathlib import Path
 from pnilib.artefacts import exclusive, write_json
 from pnilib.data import Dataset
 from pnilib.errors import PNIError
+from pnilib.evaluation import checked_test
 from pnilib.pni import PNI
 from pnilib.prediction import Prediction
 from pnilib.reproduction.units import environment, write_setting
@@ -45,8 +46,6 @@ def _prepare(folder: Path, device: str, root: Path | str | None, progress: bool)
         if ready := sorted(folder.glob("scored-*/unit.json")):  # the data set moved; the numbers are here
             return ready[-1].parent
         raise
-    if len(dataset.test) == 0:
-        raise PNIError(f"{dataset.root}: {dataset.category} has no test images: there is nothing to explore")
     facts = None if model.refinement is None else model.refinement.facts()
     identity = json.dumps([model.config.to_dict(), dataset.train.fingerprint(), dataset.test.fingerprint(), facts])
     place = folder / f"scored-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -55,6 +54,7 @@ def _prepare(folder: Path, device: str, root: Path | str | None, progress: bool)
     with exclusive(folder):
         if (place / "unit.json").exists():  # of another explorer since then, which shows it
             return place
+        checked_test(dataset, model.config.geometry)
         for old in folder.glob("scored-*"):
             shutil.rmtree(old)
         _score(model, dataset, place, progress)

@@ -42,13 +42,15 @@ def bootstrap_metrics(
     n: int = 500,
     seed: int = 0,
 ) -> dict[str, Float64[ndarray, " n_draws"]]:
-    """Replicates of METRICS, fractions; NaN where a resampled test set has one class only.
+    """Replicates of METRICS, fractions; NaN where a resampled test set has one class only, or there are no images.
 
     masks: None for an image without ground truth, which then counts for I-AUROC alone.  exact: the metrics of the test
     set itself.  Raises PNIError when the lists differ in length.
     """
     if not len(maps) == len(masks) == len(image_scores) == len(labels):
         raise PNIError("bootstrap_metrics: maps, masks, scores and labels differ in number: give one of each an image")
+    if len(maps) == 0:
+        return {name: np.full(n, np.nan) for name in METRICS}
     weights = draws(len(maps), n, seed).astype(np.float64)
     once = np.ones((1, len(maps)))
     found = {"i_auroc": _image_auroc(image_scores, labels, weights)}

@@ -7,6 +7,7 @@ so a killed table resumes; networks are not kept.
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 
+from pnilib.ablation import mean_text, whole_mean
 from pnilib.artefacts import atomic_write
 from pnilib.config import REFINED_SETTINGS, PNIConfig
 from pnilib.data import Dataset
 from pnilib.errors import PNIError
-from pnilib.evaluation import evaluate
+from pnilib.evaluation import checked_test, evaluate
 from pnilib.pni import PNI
 from pnilib.refinement.refine import checkpoint_folder, refine
 from pnilib.runs import fit_or_load
@@ -89,6 +91,7 @@ def ablate_refinement(
     tables = []
     for seed in seeds:
         dataset = load(seed)
+        checked_test(dataset, config.geometry)
         base = config.replace(seed=seed, setting="E", calibration_images=0, **_PNI)
         work = folder / f"seed{seed}"
         model: PNI | None = None
@@ -131,22 +134,23 @@ def _unit(dataset: Dataset, model: PNI, row: str, work: Path, progress: bool) ->
 def summarise(results: pd.DataFrame, weight: float = 0.1) -> pd.DataFrame:
     """Tidy: row, metric, and mean, sd, n over seeds of the mean over categories, percent; networks at one weight.
 
-    sd has n - 1 in its denominator: NaN for one seed.
+    sd has n - 1 in its denominator: NaN for one seed.  A mean is NaN where a category has no value.
     """
     part = results[results["metric"].isin(list(SHOWN)) & results["weight"].isin([0.0, weight])]
-    per_seed = part.groupby(["row", "metric", "seed"], sort=False)["value"].mean().mul(100).reset_index()
-    return per_seed.groupby(["row", "metric"], sort=False)["value"].agg(mean="mean", sd="std", n="count").reset_index()
+    per_seed = part.groupby(["row", "metric", "seed"], sort=False)["value"].agg(whole_mean).mul(100).reset_index()
+    grouped = per_seed.groupby(["row", "metric"], sort=False)["value"]
+    return grouped.agg(mean=whole_mean, sd="std", n="size").reset_index()
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown table: mean ± sd, percent, two decimals."""
+    """The summary as a Markdown table: mean ± sd, percent, two decimals; – for no value."""
     lines = ["| setting | " + " | ".join(SHOWN.values()) + " |", "|---|" + "---|" * len(SHOWN)]
     records = {(r["row"], r["metric"]): r for r in summary.to_dict("records")}
     for row in dict.fromkeys(summary["row"]):
         cells = []
         for metric in SHOWN:
             found = records[row, metric]
-            cells.append(f"{found['mean']:.2f}" + (f" ± {found['sd']:.2f}" if found["n"] > 1 else ""))
+            cells.append(mean_text(found["mean"], found["sd"]))
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -158,11 +162,11 @@ def by_category(results: pd.DataFrame, row: str = "PNI", weight: float = 0.1) ->
     """
     metrics = ["p_f1_max", "aupro_30"]
     part = results[results["metric"].isin(metrics) & results["weight"].isin([0.0, weight])]
-    wide = part[part["row"].isin([BASE, row])].pivot_table(
-        index=["category", "seed"], columns=["metric", "row"], values="value", sort=False
+    wide = part[part["row"].isin([BASE, row])].pivot(
+        index=["category", "seed"], columns=["metric", "row"], values="value"
     )
-    wide = 100 * wide.dropna()
-    mean = wide.groupby("seed").mean()
+    wide = 100 * wide
+    mean = wide.groupby("seed").agg(whole_mean)
     mean.index = pd.MultiIndex.from_product([["mean"], mean.index])
     head = "".join(f" {SHOWN[metric]} {name} |" for metric in metrics for name in (BASE, row, "difference"))
     lines = [f"| category |{head}", "|---|" + "---|" * 6]
@@ -171,8 +175,7 @@ def by_category(results: pd.DataFrame, row: str = "PNI", weight: float = 0.1) ->
         for metric in metrics:
             before, after = found[metric, BASE], found[metric, row]
             for value, form in ((before, ".2f"), (after, ".2f"), (after - before, "+.2f")):
-                spread = f" ± {value.std():.2f}" if len(value) > 1 else ""
-                cells.append(f"{value.mean():{form}}{spread}")
+                cells.append(mean_text(whole_mean(value), value.std(), form))
         lines.append(f"| {category} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -183,11 +186,11 @@ def by_weight(results: pd.DataFrame, row: str = "PNI") -> str:
     Each category counts once, however many seeds it has.
     """
     part = results[results["row"].isin([BASE, row]) & results["metric"].isin(list(SHOWN))]
-    each = part.groupby(["weight", "category", "metric"])["value"].mean()
-    mean = each.groupby(["weight", "metric"]).mean().mul(100).unstack()
+    each = part.groupby(["weight", "category", "metric"])["value"].agg(whole_mean)
+    mean = each.groupby(["weight", "metric"]).agg(whole_mean).mul(100).unstack()
     lines = ["| weight | " + " | ".join(SHOWN.values()) + " |", "|---|" + "---|" * len(SHOWN)]
     for weight, values in mean[list(SHOWN)].iterrows():
-        lines.append(f"| {weight:g} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+        lines.append(f"| {weight:g} | " + " | ".join(mean_text(value, math.nan) for value in values) + " |")
     return "\n".join(lines) + "\n"
 
 

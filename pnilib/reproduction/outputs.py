@@ -43,12 +43,13 @@ WIDEST = 320  # px, of a thumbnail
 @dataclass
 class Written:
     """files; partial: tables with empty cells; missing: item -> why it could not be made; no_data: figures of data that
-    are not there."""
+    are not there; outdated: items in the folder that are of other data or settings, and on no page."""
 
     files: list[Path] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     no_data: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
 
 
 def chosen_items(names: Sequence[str] | None) -> list[TableSpec | FigureSpec]:
@@ -68,7 +69,7 @@ def needed_settings(items: Sequence[TableSpec | FigureSpec]) -> list[str]:
 def write_outputs(
     items: Sequence[TableSpec | FigureSpec], results: Results, out: Path | str, *, progress: bool = False
 ) -> Written:
-    """Write some items, and the pages anew from all that lies in `out`.
+    """Write some items, and the pages anew from all that lies in `out` and is of the same data and settings.
 
     A figure whose runs are missing is left out, a table with missing runs is marked as partial.  Raises PNIError when
     another run writes to `out`, or it cannot be written.
@@ -95,7 +96,8 @@ def write_outputs(
                 written.missing[item.id] = str(fault)
                 continue
             write_json(out / "manifests" / f"{item.id}.json", manifest(item, results))
-        _write_pages(out, results)
+        written.outdated = [item.id for item in ITEMS.values() if _outdated(item, results, out)]
+        _write_pages(out, results, written.outdated)
     return written
 
 
@@ -143,22 +145,22 @@ def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
     }
 
 
+def _outdated(item: TableSpec | FigureSpec, results: Results, out: Path) -> bool:
+    """Whether `out` holds this item of an earlier call with other data or settings."""
+    try:
+        made = read_json(out / "manifests" / f"{item.id}.json")
+        today = json.loads(json.dumps(manifest(item, results)))
+        return any(made[key] != today[key] for key in ("profile", "config", "backbones", "seeds", "data"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
 def _write_table(table: Table, folder: Path, written: Written) -> None:
     name = table.spec.id
-    columns = [
-        "method",
-        "category",
-        "metric",
-        "dataset",
-        "paper",
-        "ours",
-        "sd",
-        "seeds",
-        "low",
-        "high",
-        "difference",
-        "note",
-    ]
+    columns = ["method", "category", "metric", "dataset", "paper", "ours", "sd", "seeds", "low", "high", "difference"]
+    columns.append("note")
     cells = table.cells.reindex(columns=columns)
     for suffix, text in (
         ("csv", cells.to_csv(index=False, lineterminator="\n", float_format="%.6g")),
@@ -192,12 +194,14 @@ ul.grid img{max-height:11rem;display:block;margin:auto}
 """
 
 
-def _write_pages(out: Path, results: Results) -> None:
+def _write_pages(out: Path, results: Results, outdated: Sequence[str]) -> None:
     request = results.plan.request
     title = f"PNI: tables and figures of the paper, {request.main[0].dataset}"
     cards, sections = [], []
     for item in ITEMS.values():
         heading = html.escape(f"{item.number}: {item.title}")
+        if item.id in outdated:
+            continue
         if isinstance(item, TableSpec) and (out / "tables" / f"{item.id}.md").exists():
             body = _tables_of(make_table(item, results))
             links = " ".join(f'<a href="tables/{item.id}.{s}">{s}</a>' for s in ("md", "csv", "tex"))

@@ -293,6 +293,11 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
         names = sorted({unit.describe() for unit in results.missing})
         shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
         notes.append(f"**PARTIAL: {lacking} of its numbers are missing ({shown or 'their settings were not run'}).**")
+    for source in request.sources[spec.role]:
+        runs = [run for (of, setting, _), run in results.runs.items() if of == source and setting in spec.settings]
+        undefined = [run for run in runs if any(run.facts["metrics"].get(metric) is None for metric in spec.metrics)]
+        if why := sorted({note for run in undefined for note in run.facts["notes"] if "undefined" in note}):
+            notes.append(f"{source.category}: {'; '.join(why)}.")
     return notes
 
 

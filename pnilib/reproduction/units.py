@@ -34,7 +34,7 @@ from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split
 from pnilib.ensembles import ensemble_predictions
 from pnilib.errors import PNIError
-from pnilib.evaluation import evaluate
+from pnilib.evaluation import checked_test, evaluate
 from pnilib.features import Embedder
 from pnilib.figures.curves import histogram_edges
 from pnilib.fitting import make_features
@@ -45,6 +45,7 @@ from pnilib.prediction import Calibration, Prediction
 from pnilib.refinement.pool import build_pool
 from pnilib.refinement.refine import refine
 from pnilib.reproduction.plan import Unit, slug, to_json
+from pnilib.text import shown
 
 __all__ = ["REPLICATES", "environment", "run_unit", "write_setting"]
 
@@ -106,13 +107,20 @@ def environment() -> dict[str, Any]:
     return {"commit": commit, "versions": versions}
 
 
+def _load(unit: Unit) -> Dataset:
+    """The unit's data set, once every test image and mask was read: a damaged one stops the unit at its beginning."""
+    data = unit.source.load()
+    checked_test(data, unit.config.geometry)
+    return data
+
+
 def _make_features(unit: Unit, store: Path, folder: Path, work: Path, device: str, progress: bool) -> None:
-    make_features(unit.source.load().train, Embedder(unit.config, device), work, device=device, progress=progress)
+    make_features(_load(unit).train, Embedder(unit.config, device), work, device=device, progress=progress)
 
 
 def _fit(unit: Unit, store: Path, folder: Path, work: Path, device: str, progress: bool) -> None:
     """Scores all settings of the unit; keeps the model of setting E, which networks need, or else of the first."""
-    data = unit.source.load()
+    data = _load(unit)
     model = PNI(unit.config.replace(calibration_images=0), device).fit(data.train, workdir=work, progress=progress)
     missing = {name: config.replace(calibration_images=0) for name, config in unit.variants.items()}
     kept = "E" if "E" in missing else next(iter(missing))
@@ -145,13 +153,13 @@ def _fits(model: PNI, config: PNIConfig) -> bool:
 
 
 def _build_pool(unit: Unit, store: Path, folder: Path, work: Path, device: str, progress: bool) -> None:
-    data = unit.source.load()
+    data = _load(unit)
     build_pool(_model(unit, store, device), data.train, work / f"seed{unit.config.seed}" / unit.source.category,
                unit.source.category, progress=progress)  # fmt: skip
 
 
 def _train_network(unit: Unit, store: Path, folder: Path, work: Path, device: str, progress: bool) -> None:
-    data = unit.source.load()
+    data = _load(unit)
     pair = {unit.source.category: (_model(unit, store, device), data.train)}
     pools = work / f"seed{unit.config.seed}"
     refined = refine(pair, pools, keep_folds=True, progress=progress)[unit.source.category]
@@ -248,12 +256,12 @@ def write_setting(
 
 def image_names(split: Split) -> list[str]:
     """Each image's path within its data set, the same wherever that lies; of images outside it, within the folder that
-    holds them all."""
+    holds them all.  As text: undecodable bytes are `\\xNN`."""
     paths = [Path(path) for path in split.samples["image_path"]]
     root = split.root
     if not all(path.is_relative_to(root) for path in paths):
         root = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(root).as_posix() for path in paths]
+    return [shown(path.relative_to(root).as_posix()) for path in paths]
 
 
 def _interval(replicates: ndarray) -> list[float | None]:
