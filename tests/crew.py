@@ -1,15 +1,21 @@
-"""Long-lived processes that do the same at the same moment; they are forked from one that has imported pnilib."""
+"""Long-lived processes that do the same at the same moment, and commands that can be killed.
+
+All are forked from one process that has imported pnilib, which takes seconds.
+"""
 
 import multiprocessing
 import os
+import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import BrokenBarrierError
 from typing import Any
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pnilib.cli"])  # seconds, paid once for all processes of a test session
+FORKS.set_forkserver_preload(["pnilib.cli", "pnilib.runner", "pnilib.reproduction.outputs"])
 
 STRESS = "PNILIB_STRESS" in os.environ
 """Set by `make stress`: many rounds instead of a few."""
@@ -54,3 +60,29 @@ def _work(line: Connection, barrier: Any) -> None:
             line.send((task(*arguments), ""))
         except (Exception, BrokenBarrierError):
             line.send((None, traceback.format_exc()))
+
+
+def pni(words: Sequence[object], folder: Path, status: int = 0, kill_after: float | None = None) -> float:
+    """Run `pni` with these words in a process of its own, with `folder` as its working directory, and return the
+    seconds it took; or kill it -9 so many seconds after its start, if it still runs then.  Fails when it ends with
+    another exit status."""
+    log = folder / "log.txt"
+    process = FORKS.Process(target=_command, args=([str(word) for word in words], folder, log))
+    began = time.perf_counter()
+    process.start()
+    process.join(kill_after)
+    process.kill()  # nothing, where it has ended
+    process.join()
+    assert process.exitcode == status or (kill_after is not None and process.exitcode == -9), log.read_text()
+    return time.perf_counter() - began
+
+
+def _command(words: list[str], folder: Path, log: Path) -> None:
+    from pnilib.cli import main
+
+    os.chdir(folder)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.argv = ["pni", *words]
+    main()
