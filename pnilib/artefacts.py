@@ -32,6 +32,7 @@ import safetensors.torch
 from torch import Tensor
 
 from pnilib.errors import PNIError
+from pnilib.replacing import settled, swap
 from pnilib.text import read_json
 
 __all__ = [
@@ -130,15 +131,15 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
     """Write the folder `directory`: one safetensors file for each key of `tensors`, and `meta`.
 
     Tensors of any shape and dtype that safetensors knows are stored from the CPU.  An older
-    artefact in the same place is replaced only once the new one is complete.  Raises PNIError for a
-    folder with anything else in it, for a stem that is no plain file name, for meta that is not
-    JSON, and when the place cannot be written.
+    artefact in the same place is replaced only once the new one is complete; of several writers at
+    once the last wins.  Raises PNIError for a folder with anything else in it, for a stem that is no
+    plain file name, for meta that is not JSON, and when the place cannot be written.
     """
     directory = Path(directory).resolve()
     for stem in tensors:
         if not _STEM.fullmatch(stem):
             raise PNIError(f"{directory}: {stem!r} is no plain file name: use letters, digits, - and _")
-    _refuse_foreign(directory)
+    settled(directory, lambda: _refuse_foreign(directory))
     meta_blob = _json_text(directory / _META, meta).encode("utf-8", "backslashreplace")
     files: dict[str, dict[str, Any]] = {}
     with os_errors(directory):
@@ -157,10 +158,7 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
                 put(f"{stem}.safetensors", safetensors.torch.save(whole))
             manifest = {"format": FORMAT, "version": FORMAT_VERSION, "pnilib": pnilib_version(), "files": files}
             write_json(new / _MANIFEST, manifest)
-            for name in (_LOCK, _MARK):  # whoever holds the folder's lock goes on holding it: same inode
-                with suppress(OSError):
-                    os.link(directory / name, new / name)
-            _swap(new, directory)
+            swap(new, directory)
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -168,10 +166,15 @@ def write_artefact(directory: Path | str, tensors: dict[str, dict[str, Tensor]],
 def read_artefact(directory: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Read what `write_artefact` wrote: (tensors by file stem and name, meta), tensors on the CPU.
 
-    Raises PNIError, naming the folder, when it is missing, not an artefact, half-written, altered
-    in any bit of its files, or made by a newer pnilib.
+    Whole also while it is being replaced: then the older one or the newer.  Raises PNIError, naming
+    the folder, when it is missing, not an artefact, half-written, altered in any bit of its files, or
+    made by a newer pnilib.
     """
     directory = Path(directory)
+    return settled(directory, lambda: _read(directory))
+
+
+def _read(directory: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     manifest = _manifest(directory)
     tensors: dict[str, dict[str, Tensor]] = {}
     meta: dict[str, Any] = {}
@@ -215,16 +218,17 @@ def _is_record(file: Path, keys: set[str]) -> bool:
 
 
 @contextmanager
-def exclusive(directory: Path | str, *, output: bool = True) -> Iterator[None]:
+def exclusive(directory: Path | str, *, output: bool = True, wait: bool = False) -> Iterator[None]:
     """Hold `directory` (made if absent) for one run; `output`: and mark it as results.
 
-    Raises PNIError at once when another run, in this process or another, holds it; a run that died
-    holds nothing.
+    When another run, in this process or another, holds it: raises PNIError at once, or with `wait` waits, so that what
+    the other has made is there to be used.  A run that died holds nothing.  Not for an artefact's own folder, which is
+    replaced as a whole: hold the folder that it lies in.
     """
     directory = Path(directory)
     with os_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(directory / _LOCK, timeout=0)
+    lock = filelock.FileLock(directory / _LOCK, timeout=-1 if wait else 0)
     try:
         with os_errors(directory):
             try:
@@ -325,18 +329,3 @@ def _refuse_foreign(directory: Path) -> None:
         ) from None
     if foreign := sorted(names - known):
         raise PNIError(f"{directory}: also holds {foreign[0]}: move it away or choose another folder")
-
-
-def _swap(new: Path, directory: Path) -> None:
-    """Put the complete folder `new` in the place of `directory`; on failure the older one is back."""
-    if not directory.exists():
-        os.rename(new, directory)
-        return
-    old = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.old")
-    os.rename(directory, old)
-    try:
-        os.rename(new, directory)
-    except BaseException:
-        os.rename(old, directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

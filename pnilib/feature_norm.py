@@ -62,7 +62,9 @@ class FeatureNorm:
     def __init__(self, kind: str, mean: Float[Tensor, " d"], linear: Tensor) -> None:
         self.kind = kind
         self.mean = mean
-        self.linear = linear  # channel: factors (d); half_whiten: matrix (d, k)
+        # channel: factors (d); half_whiten: matrix (d, k), in memory always as LAPACK leaves it, column by column: the
+        # last digit of a product depends on the order, and a norm that was saved and loaded must give the same bytes
+        self.linear = linear.T.contiguous().T if linear.ndim == 2 else linear
 
     @classmethod
     def fit(cls, kind: str, batches: Iterable[Tensor], dim: int) -> "FeatureNorm":

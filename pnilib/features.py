@@ -4,6 +4,7 @@
 extraction survives being killed.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -43,6 +44,9 @@ class ImageSource(Protocol):
 
     def image(self, index: int, geometry: Geometry) -> Tensor:
         """Image (3, crop, crop) in [0, 1]."""
+
+    def fingerprint(self) -> str:
+        """Another one for other images."""
 
 
 class Embedder:
@@ -125,13 +129,13 @@ def extract(
     out: Path | None = None,
     batch: int = 8,
     progress: bool = True,
-    key: str = "",
 ) -> np.ndarray:
     """Features of all images of a split: float32 (n, gh, gw, d), standardised if a norm is fitted.
 
     Without `out` in memory; with it a read-only memory map of that .npy file.  The file is written as
-    `out`.part beside `out`.progress: a killed run with the same `key` (and shape) goes on after the
-    last whole batch, another key starts anew.  An existing `out` is replaced.
+    `out`.part beside `out`.progress: a killed run goes on after the last whole batch; one of other
+    images, configuration, weights, standardisation or kind of device starts anew.  An existing `out`
+    is replaced.
 
     Raises PNIError when memory or disk are too small, an image cannot be read, or features are not
     finite.
@@ -144,7 +148,7 @@ def extract(
         features, done, save = np.empty(shape, np.float32), 0, None
     else:
         out = Path(out)
-        save = _PartialFile(out, shape, key)
+        save = _PartialFile(out, shape, _identity(split, embedder))
         features, done = save.features, save.done
     bar = tqdm(total=len(split), initial=done, desc="features", unit="image", disable=not progress)
     with bar:
@@ -156,6 +160,16 @@ def extract(
                 save.checkpoint(start + len(values))
             bar.update(len(values))
     return features if save is None else save.finish()
+
+
+def _identity(split: ImageSource, embedder: Embedder) -> str:
+    """Hash of all that features depend on."""
+    parts = [split.fingerprint(), embedder.backbone.weights_id, embedder.config.stage_key("features"),
+             embedder.device.type]  # fmt: skip
+    digest = hashlib.sha256(" ".join(parts).encode())
+    for name, tensor in sorted(embedder.state().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _require_finite(values: Tensor, split: ImageSource, start: int) -> None:
@@ -204,7 +218,7 @@ class _PartialFile:
         self.features = np.lib.format.open_memmap(self.part, mode="w+", dtype=np.float32, shape=shape)
 
     def _resumable(self) -> int:
-        """Images already done by a run with the same key and shape; else 0."""
+        """Images already done by a run of the same key and shape; else 0."""
         try:
             state = read_json(self.sidecar)
             features = np.lib.format.open_memmap(self.part, mode="r")

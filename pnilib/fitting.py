@@ -1,17 +1,20 @@
 """The stages of a fit, in the paper's order: features, coresets, position histogram, neighborhood MLP (PNI Fig. 2).
 
+Only the distributions that the setting looks at are fitted (`pnilib.config.NEEDS`).
+
 With a work folder each stage is kept in a folder of its own, named by a key of its configuration, the images, the
 backbone weights and the kind of device: a killed fit resumes, losing at most one batch of images, one epoch, or the
-pass that fits the standardisation.  Fits of several configurations may share a work folder, and share its stages.
+pass that fits the standardisation.  Fits of several configurations may share a work folder, at the same time too: of
+those that need the same stage one makes it, holding the stage's folder, and the others wait for it.
 """
 
 import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +23,8 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import os_errors, read_artefact, write_artefact, write_json
-from pnilib.config import PNIConfig
+from pnilib.artefacts import exclusive, os_errors, read_artefact, write_artefact
+from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import Coreset, select_coreset
 from pnilib.data import Split
 from pnilib.features import Embedder, extract, raw_features
@@ -34,20 +37,21 @@ __all__ = ["Fitted", "coreset_from", "coreset_tensors", "fit_stages", "make_feat
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What was learnt.  neighborhood: None for the settings without the MLP.  seconds: by stage."""
+    """What was learnt; a distribution that the setting does not look at is None.  seconds: by stage."""
 
     coreset: Coreset
-    position: PositionHistogram
+    position: PositionHistogram | None
     neighborhood: TrainedMLP | None
     seconds: dict[str, float]
 
 
 def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: str, progress: bool) -> Fitted:
-    """All stages; fits the embedder's standardisation in passing.  Without `work` everything stays in memory."""
+    """All stages that the setting needs; fits the embedder's standardisation in passing.  Without `work` everything
+    stays in memory."""
     config, seconds = embedder.config, {}
 
-    def key(stage: str) -> str:
-        return _key(stage, train, embedder, device)
+    def place(stage: str) -> Path | None:
+        return _place(work, stage, train, embedder, device)
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
@@ -55,79 +59,91 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
         yield
         seconds[stage] = time.perf_counter() - began
 
+    @cache
+    def dist_idx() -> Int64[ndarray, "n gh gw"]:
+        return _nearest_of_each(features, coreset.distribution, device, progress, "nearest C_dist")
+
     with timed("features"):
         features = make_features(train, embedder, work, device=device, progress=progress)
     with timed("coreset"):
-        coreset = _coreset(features, config, _place(work, "coreset", key("coreset")), device, progress)
-    with timed("position"):
-        dist_idx = _nearest_of_each(features, coreset.distribution, device, progress, "nearest C_dist")
-        bin_idx, n_bins = dist_idx, coreset.n_dist
-        if config.pos_bins == "emb":
-            bin_idx, n_bins = (
-                _nearest_of_each(features, coreset.embedding, device, progress, "nearest C_emb"),
-                len(coreset.embedding),
-            )
-        border = config.border_cells if config.border == "replicate" else 0
-        position = PositionHistogram(count_positions(bin_idx, n_bins, config.patch, border))
-    neighborhood = None
-    if config.setting in ("B", "E"):
-        with timed("neighborhood"):
+        coreset = _coreset(features, config, place("coreset"), device, progress)
+    position = neighborhood = None
+    if "position" in NEEDS[config.setting]:
+        with timed("position"):
+            if config.pos_bins == "emb":
+                bin_idx = _nearest_of_each(features, coreset.embedding, device, progress, "nearest C_emb")
+                n_bins = len(coreset.embedding)
+            else:
+                bin_idx, n_bins = dist_idx(), coreset.n_dist
+            border = config.border_cells if config.border == "replicate" else 0
+            position = PositionHistogram(count_positions(bin_idx, n_bins, config.patch, border))
+    if "neighborhood" in NEEDS[config.setting]:
+        folder = place("neighborhood")
+        with timed("neighborhood"), _held(folder):
             neighborhood = train_neighborhood(
                 _resident(features, device),
-                torch.from_numpy(dist_idx),
+                torch.from_numpy(dist_idx()),
                 coreset.n_dist,
                 config,
                 device=device,
-                checkpoint=_place(work, "mlp", key("neighborhood")),
+                checkpoint=None if folder is None else folder / "checkpoint",
                 progress=progress,
             )
     return Fitted(coreset, position, neighborhood, seconds)
 
 
-def _key(stage: str, train: Split, embedder: Embedder, device: str) -> str:
-    identity = f"{train.fingerprint()} {embedder.backbone.weights_id} {torch.device(device).type}"
-    return f"{embedder.config.stage_key(stage)}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+def _place(work: Path | None, stage: str, train: Split, embedder: Embedder, device: str) -> Path | None:
+    """The folder of one stage: its name holds what the stage depends on."""
+    if work is None:
+        return None
+    key = f"{embedder.config.stage_key(stage)} {train.fingerprint()} {embedder.backbone.weights_id}"
+    return work / f"{stage}-{hashlib.sha256(f'{key} {torch.device(device).type}'.encode()).hexdigest()[:12]}"
 
 
-def _place(work: Path | None, name: str, key: str) -> Path | None:
-    """The folder of one stage."""
-    return None if work is None else work / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+def _held(place: Path | None) -> AbstractContextManager[None]:
+    """Hold a stage's folder, waiting for whoever makes the stage now: what it made is found within."""
+    return nullcontext() if place is None else exclusive(place, wait=True)
 
 
 def make_features(
     train: Split, embedder: Embedder, work: Path | None, *, device: str, progress: bool = False
 ) -> Float32[ndarray, "n gh gw d"]:
     """The first stage alone: fits the embedder's standardisation, then embeds all images."""
-    key = _key("features", train, embedder, device)
-    place = _place(work, "features", key)
-    kept = None if place is None else _cached(place / "norm")
-    if kept is not None:
-        embedder.load_state(kept[0]["norm"])
-    elif embedder.config.feature_norm != "none":
-        embedder.fit_norm(raw_features(train, embedder, progress=progress))
+    place = _place(work, "features", train, embedder, device)
     if place is None:
+        _fit_norm(train, embedder, progress)
         return extract(train, embedder, progress=progress)
-    file, done = place / "features.npy", place / "features.json"
-    with os_errors(place):
-        if kept is None:
-            done.unlink(missing_ok=True)
-            write_artefact(place / "norm", {"norm": embedder.state()}, {})
-        if not (done.exists() and file.exists()):
-            extract(train, embedder, out=file, progress=progress, key=key)
-            write_json(done, {"key": key})
+    file, norm = place / "features.npy", place / "norm"
+    with os_errors(place), _held(place):
+        if norm.exists():
+            embedder.load_state(read_artefact(norm)[0]["norm"])
+        else:
+            _fit_norm(train, embedder, progress)
+            file.unlink(missing_ok=True)
+            write_artefact(norm, {"norm": embedder.state()}, {})
+        if not file.exists():
+            extract(train, embedder, out=file, progress=progress)
         # copy-on-write: torch wants writable memory; nothing is ever written
         return np.load(file, mmap_mode="c", allow_pickle=False)
+
+
+def _fit_norm(train: Split, embedder: Embedder, progress: bool) -> None:
+    if embedder.config.feature_norm != "none":
+        embedder.fit_norm(raw_features(train, embedder, progress=progress))
 
 
 def _coreset(
     features: Float32[ndarray, "n gh gw d"], config: PNIConfig, place: Path | None, device: str, progress: bool
 ) -> Coreset:
-    kept = None if place is None else _cached(place)
-    if kept is not None:
-        return coreset_from(kept[0]["coreset"], kept[1]["n_dist"])
-    coreset = select_coreset(features, config, device=device, progress=progress)
-    if place is not None:
-        write_artefact(place, {"coreset": coreset_tensors(coreset)}, {"n_dist": coreset.n_dist})
+    if place is None:
+        return select_coreset(features, config, device=device, progress=progress)
+    kept = place / "coreset"
+    with _held(place):
+        if kept.exists():
+            tensors, meta = read_artefact(kept)
+            return coreset_from(tensors["coreset"], meta["n_dist"])
+        coreset = select_coreset(features, config, device=device, progress=progress)
+        write_artefact(kept, {"coreset": coreset_tensors(coreset)}, {"n_dist": coreset.n_dist})
     return coreset
 
 
@@ -140,11 +156,6 @@ def _nearest_of_each(
         for image in tqdm(features, desc=what, unit="image", disable=not progress)
     ]
     return np.stack(rows).reshape(features.shape[:3])
-
-
-def _cached(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """A stage's artefact, or None if there is none.  Raises PNIError for a damaged one."""
-    return read_artefact(folder) if folder.exists() else None
 
 
 def coreset_tensors(coreset: Coreset) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from pnilib.config import PNIConfig
+from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import Coreset
 from pnilib.neighborhood import NeighborhoodMLP, log_probability
 from pnilib.position import PositionHistogram
@@ -26,7 +26,7 @@ SCORE_BYTES = 16 * 2**20
 def score_image(
     features: Float32[Tensor, "gh gw d"],
     coreset: Coreset,
-    position: PositionHistogram,
+    position: PositionHistogram | None,
     mlp: NeighborhoodMLP | None,
     variants: dict[str, PNIConfig],
     without_image: int | None = None,
@@ -34,7 +34,7 @@ def score_image(
     """By variant: the patch scores of one image, row-major, and each patch's k nearest coreset distances.
 
     k is 1, or `reweight_neighbors` with image_score=reweight.  `without_image`: training image whose own coreset
-    vectors must not be used.  `mlp` may be None where no variant has a neighborhood gate.
+    vectors must not be used.  `position` and `mlp` may be None where no variant's gates look at them.
     """
     device, vectors = features.device, coreset.embedding.to(features.device)
     emb_to_dist = coreset.emb_to_dist.to(device)
@@ -42,10 +42,12 @@ def score_image(
     if barred is not None and bool(barred.all()):
         barred = None  # a single training image: nothing else to compare with
     logits = None
-    if mlp is not None and any(config.setting in ("B", "E") for config in variants.values()):
+    needed = {part for config in variants.values() for part in NEEDS[config.setting]}
+    if mlp is not None and "neighborhood" in needed:
         logits = mlp.logits_map(features[None])[0].flatten(0, 1)
     marginal = None
-    if any(config.setting == "E" and config.combine == "product" for config in variants.values()):
+    products = [config for config in variants.values() if config.setting == "E" and config.combine == "product"]
+    if position is not None and products:
         marginal = position.marginal().to(device)
     flat = features.flatten(0, 1)
     step = max(1, SCORE_BYTES // (4 * len(vectors)))
@@ -55,7 +57,9 @@ def score_image(
         distances = patch_distances(flat[cells], vectors)
         if barred is not None:
             distances[:, barred] = math.inf
-        p_position = position.probability(cells).to(device)
+        p_position = None
+        if position is not None and "position" in needed:
+            p_position = position.probability(cells).to(device)
         for name, config in variants.items():
             p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
             scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
@@ -74,7 +78,7 @@ def _joined(parts: list[PatchScores]) -> PatchScores:
 def explain_image(
     features: Float32[Tensor, "gh gw d"],
     coreset: Coreset,
-    position: PositionHistogram,
+    position: PositionHistogram | None,
     mlp: NeighborhoodMLP | None,
     config: PNIConfig,
 ) -> pd.DataFrame:
@@ -86,15 +90,16 @@ def explain_image(
     threshold = tau(config, len(coreset.embedding), coreset.n_dist)
     bins = near if config.pos_bins == "emb" else coreset.emb_to_dist[near]
     cells = torch.arange(gh * gw)
-    p_position = position.probability(slice(None))[cells, bins]
     table = {
         "row": cells // gw, "column": cells % gw, "score": scores.score.cpu(),
         "nearest_idx": near, "nearest_distance": (flat - coreset.embedding[near]).norm(dim=1),
-        "p_position": p_position, "open_position": p_position > threshold,
         "match_idx": match, "match_distance": (flat - coreset.embedding[match]).norm(dim=1),
         "nearest_train_image": coreset.image_idx[near], "nearest_train_cell": coreset.cell_idx[near],
         "match_train_image": coreset.image_idx[match], "match_train_cell": coreset.cell_idx[match],
     }  # fmt: skip
+    if position is not None:
+        p_position = position.probability(slice(None))[cells, bins]
+        table |= {"p_position": p_position, "open_position": p_position > threshold}
     if mlp is not None:
         logits = mlp.logits_map(features[None])[0].flatten(0, 1).cpu()
         p_nb = log_probability(logits, config.temperature).exp()[cells, coreset.emb_to_dist[near]]

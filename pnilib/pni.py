@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
-from pnilib.config import PNIConfig
+from pnilib.config import NEEDS, SETTINGS, PNIConfig
 from pnilib.coreset import Coreset, coreset_size
 from pnilib.data import Split
 from pnilib.errors import PNIError
@@ -58,7 +58,9 @@ class PNI:
     >>> model = PNI(PNIConfig.profile("demo")).fit(dataset.train)
     >>> prediction = model.predict(dataset.test)
 
-    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed.
+    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed.  After `fit` or `load`:
+    `position` and `mlp` are None where the setting did not need them; `train_fingerprint` is `Split.fingerprint()` of
+    the training images, "" in a model saved before pnilib kept it.
     """
 
     def __init__(self, config: PNIConfig | None = None, device: str = "cpu") -> None:
@@ -72,6 +74,7 @@ class PNI:
         self.refinement: Refinement | None = None
         self.refined_calibration: Calibration | None = None
         self.train_paths: list[str] = []
+        self.train_fingerprint = ""
         self.history: list[dict[str, float]] = []
         self.seconds: dict[str, float] = {}
 
@@ -82,14 +85,17 @@ class PNI:
 
         With `workdir`, features go to a memory-mapped file there and every stage is kept: a killed fit resumes
         with the same call, losing at most what `pnilib.fitting` says; stages whose
-        configuration or images changed are made anew.  Without, everything stays in memory.
+        configuration or images changed are made anew.  Fits may share the folder, at the same time too.
+        Without, everything stays in memory.
 
-        The neighborhood MLP is trained only for the settings that use it, B and E.
+        Only what the setting looks at is learnt: the position histogram for `position` and E, the neighborhood MLP for
+        B and E.  Fit with setting=E to score with all of them.
         Raises PNIError for an empty split, unreadable images, or a coreset larger than the number of patches.
         """
         if len(train) == 0:
             raise PNIError("there are no training images: check the data set's train folder")
         work = None if workdir is None else Path(workdir)
+        self.train_fingerprint = train.fingerprint()
         fitted = fit_stages(train, self.embedder, work, device=self.device, progress=progress)
         self.coreset, self.position, self.seconds = fitted.coreset, fitted.position, fitted.seconds
         self.mlp = None if fitted.neighborhood is None else fitted.neighborhood.mlp
@@ -104,11 +110,21 @@ class PNI:
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
         """Score normal training images, each without the coreset vectors that came from it.
 
-        With a refinement network, their refined maps are calibrated too.
+        With a refinement network, their refined maps are calibrated too.  Raises PNIError for other images than the
+        model was fitted on; of a model that was saved before pnilib kept their fingerprint only the file names can be
+        compared.
         """
-        names = [Path(path).name for path in train.samples["image_path"]]
-        if names != [Path(path).name for path in self.train_paths]:
-            raise PNIError("calibrate needs the images that the model was fitted on, in their order")
+        self._fitted()
+        if self.train_fingerprint:
+            known = train.fingerprint() == self.train_fingerprint
+        else:
+            names = [Path(path).name for path in train.samples["image_path"]]
+            known = names == [Path(path).name for path in self.train_paths]
+        if not known:
+            raise PNIError(
+                f"{train.root}: its training images are not those that the model was fitted on, in their order: "
+                "calibrate needs these"
+            )
         count = min(self.config.calibration_images, len(train))
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
         split = Split(train.samples.iloc[chosen], train.root)
@@ -126,7 +142,7 @@ class PNI:
 
         The calibration is dropped, and so is a refinement network that was trained under other settings (the fusion's
         may change).  A smaller `emb_ratio` keeps the first vectors of the greedy run: what a fit with it would choose.
-        Raises PNIError for a setting that a fitted part depends on.
+        Raises PNIError for a setting that a fitted part depends on, or that needs a distribution which was not fitted.
         """
         config = self.config.replace(**overrides)
         self._require_compatible(config)
@@ -154,6 +170,21 @@ class PNI:
             smaller = name == "emb_ratio" and value < fitted and config.pos_bins == "dist"
             if name not in _LATE and value != fitted and not smaller:
                 raise PNIError(f"{name}={value}: the model was fitted with {fitted}: fit again")
+        if self.coreset is not None and (lacking := self._lacking(config.setting)):
+            raise PNIError(
+                f"setting={config.setting}: the model was fitted without the distribution of {' and '.join(lacking)}: "
+                f"fit with setting=E, or use {' or '.join(self.settings)}"
+            )
+
+    @property
+    def settings(self) -> list[str]:
+        """Those of SETTINGS that the fitted model can score with: all after a fit with setting=E."""
+        return [name for name in SETTINGS if not self._lacking(name)]
+
+    def _lacking(self, setting: str) -> list[str]:
+        """Distributions that a setting looks at and the model does not have."""
+        fitted = {"position": self.position, "neighborhood": self.mlp}
+        return [name for name in NEEDS[setting] if fitted[name] is None]
 
     def _cut(self, config: PNIConfig) -> Coreset | None:
         """The coreset of `config`: a beginning of the fitted one where its ratio is smaller."""
@@ -190,8 +221,8 @@ class PNI:
 
         Raises PNIError for `refined` settings that the network was not trained for.
         """
+        self._fitted(*variants.values())
         for config in variants.values():
-            self._require_compatible(config)
             trained = self.refinement is not None
             if refined and (not trained or config.stage_key("refinement") != self.config.stage_key("refinement")):
                 raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
@@ -268,12 +299,12 @@ class PNI:
             return math.nan
         return float(normal_threshold(calibration.image_scores, config.calibration_fpr))
 
-    def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram, NeighborhoodMLP | None]:
-        """The fitted parts.  Raises PNIError when there are none, or no MLP for a setting that needs it."""
-        if self.coreset is None or self.position is None:
+    def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram | None, NeighborhoodMLP | None]:
+        """The fitted parts.  Raises PNIError when there are none, or one is missing that a configuration needs."""
+        if self.coreset is None:
             raise PNIError("the model is not fitted: call fit(train) or PNI.load(folder)")
-        if self.mlp is None and any(config.setting in ("B", "E") for config in configs):
-            raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
+        for config in configs:
+            self._require_compatible(config)
         return self.coreset, self.position, self.mlp
 
     def embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
@@ -291,8 +322,8 @@ class PNI:
         """Why each patch of one image scores as it does: one row a grid cell, row-major.
 
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
-        that vector's C_dist (or bin), and whether each exceeds tau; match_idx and match_distance of the vector
-        that counts; and the training image and cell that both vectors came from.
+        that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
+        match_distance of the vector that counts; and the training image and cell that both vectors came from.
         """
         return explain_image(self.embed(image), *self._fitted(self.config), self.config)
 
@@ -322,13 +353,11 @@ class PNI:
 
     def _parts(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Tensors by file, and facts: what `save` writes."""
-        if self.coreset is None or self.position is None:
+        if self.coreset is None:
             raise PNIError("the model is not fitted: nothing to save")
-        tensors = {
-            "norm": self.embedder.state(),
-            "coreset": coreset_tensors(self.coreset),
-            "position": {"counts": torch.from_numpy(self.position.counts)},
-        }
+        tensors = {"norm": self.embedder.state(), "coreset": coreset_tensors(self.coreset)}
+        if self.position is not None:
+            tensors["position"] = {"counts": torch.from_numpy(self.position.counts)}
         if self.mlp is not None:
             tensors["neighborhood"] = self.mlp.state_dict()
         for name, found in (("calibration", self.calibration), ("refined_calibration", self.refined_calibration)):
@@ -345,6 +374,7 @@ class PNI:
             "n_dist": self.coreset.n_dist,
             "weights_id": self.embedder.backbone.weights_id,
             "train_paths": self.train_paths,
+            "train_fingerprint": self.train_fingerprint,
             "history": self.history,
             "seconds": self.seconds,
             "refinement": None if self.refinement is None else self.refinement.facts(),
@@ -368,7 +398,8 @@ class PNI:
         try:
             model.embedder.load_state(tensors.get("norm", {}))
             model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
-            model.position = PositionHistogram(tensors["position"]["counts"].numpy())
+            if "position" in tensors:
+                model.position = PositionHistogram(tensors["position"]["counts"].numpy())
             if "neighborhood" in tensors:
                 mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
                 mlp.load_state_dict(tensors["neighborhood"])
@@ -379,11 +410,8 @@ class PNI:
                     setattr(model, name, Calibration(tensors[name]["image_scores"].numpy(), low, high))
             if meta.get("refinement"):
                 model.refinement = Refinement.of(tensors["refinement"], meta["refinement"], model.config, device)
-            model.train_paths, model.history, model.seconds = (
-                meta["train_paths"],
-                meta["history"],
-                meta["seconds"],
-            )
+            model.train_paths, model.train_fingerprint = meta["train_paths"], meta.get("train_fingerprint", "")
+            model.history, model.seconds = meta["history"], meta["seconds"]
         except (KeyError, TypeError, RuntimeError):
             raise PNIError(f"{directory}: its parts do not fit together: fit again") from None
         return model

@@ -58,17 +58,18 @@ def fit_or_load(
     device: str = "cpu",
     progress: bool = False,
     source: dict[str, Any] | None = None,
+    wait: bool = False,
 ) -> PNI:
     """The model of this configuration and these images: loaded if `folder` holds it, else fitted there.
 
     A killed fit resumes with the same call.  A folder that holds a model of another configuration or other
     images is left as it is: PNIError says what differs (settings of the refinement may: `with_config`).  Raises
-    PNIError too while another run writes there. `source` says where the images came from, so that `open_run` finds
-    the test images; another one than before replaces it.
+    PNIError too while another run writes there, unless it shall `wait` for what that run makes. `source` says where the
+    images came from, so that `open_run` finds the test images; another one than before replaces it.
     """
     folder = Path(folder)
     refuse_output_around(train.samples["image_path"], folder)
-    with exclusive(folder):
+    with exclusive(folder, wait=wait):
         wanted = manifest(config, train, device)
         if (folder / "model").exists():
             record = _require_same(folder, wanted)

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -72,23 +74,56 @@ def test_an_interrupted_write_keeps_the_older_artefact(tmp_path, monkeypatch):
     assert names(tmp_path) == {"model"}
 
 
-def test_a_failed_swap_brings_the_older_artefact_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", [2, 3])
+def test_a_failed_swap_brings_the_older_artefact_back(tmp_path, monkeypatch, failing):
+    """At the rename that moves it away, or at the one that brings the new one."""
     folder = tmp_path / "model"
     write_artefact(folder, TENSORS, META)
-    rename = os.rename
-    moves = []
+    rename, moves = os.rename, []
 
-    def second_fails(a, b):
+    def fails(a, b):
         moves.append(a)
-        if len(moves) == 2:
+        if len(moves) == failing:
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(a, b)
 
-    monkeypatch.setattr(artefacts.os, "rename", second_fails)
+    monkeypatch.setattr(os, "rename", fails)
     with pytest.raises(PNIError, match="disk is full"):
         write_artefact(folder, TENSORS, {"second": True})
     assert read_artefact(folder)[1] == META
     assert names(tmp_path) == {"model"}
+
+
+def test_a_reader_between_the_two_renames_waits_for_the_second(tmp_path, monkeypatch):
+    folder, rename, found = tmp_path / "model", os.rename, []
+    write_artefact(folder, TENSORS, META)
+
+    def slow(a, b):
+        if not folder.exists():
+            reader.start()
+            time.sleep(0.1)
+        rename(a, b)
+
+    reader = threading.Thread(target=lambda: found.append(read_artefact(folder)[1]))
+    monkeypatch.setattr(os, "rename", slow)
+    write_artefact(folder, TENSORS, {"second": True})
+    reader.join()
+    assert found == [{"second": True}]
+
+
+def test_a_writer_whose_place_is_taken_between_its_renames_is_the_last(tmp_path, monkeypatch):
+    folder, rename, between = tmp_path / "model", os.rename, []
+    write_artefact(folder, TENSORS, META)
+
+    def taken(a, b):
+        if not folder.exists() and not between:
+            between.append(True)
+            write_artefact(folder, TENSORS, {"other": True})
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", taken)
+    write_artefact(folder, TENSORS, {"second": True})
+    assert between and read_artefact(folder)[1] == {"second": True} and names(tmp_path) == {"model"}
 
 
 def test_foreign_folders_are_not_overwritten(tmp_path):
@@ -244,12 +279,17 @@ def test_exclusive_refuses_a_second_holder_at_once(tmp_path):
         pass  # free again
 
 
-def test_the_lock_survives_a_replaced_artefact(tmp_path):
-    folder = tmp_path / "model"
-    with exclusive(folder):
-        write_artefact(folder, TENSORS, META)
-        write_artefact(folder, TENSORS, META)
-        with pytest.raises(PNIError, match="another run"), exclusive(folder):
-            pass
-    with exclusive(folder):
-        assert read_artefact(folder)[1] == META
+def test_exclusive_can_wait_for_the_holder(tmp_path):
+    seen = []
+
+    def second():
+        with exclusive(tmp_path, wait=True):
+            seen.append("second")
+
+    with exclusive(tmp_path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.2)
+        seen.append("first")
+    waiting.join()
+    assert seen == ["first", "second"]

@@ -177,12 +177,30 @@ def test_bad_input() -> None:
             explain_cell(model, features, 0, model.config.replace(**change))
     with pytest.raises(PNIError, match="the model was fitted with"):
         explain_cell(model, features, 0, model.config.replace(patch=5))
+
+
+def test_a_model_without_a_distribution() -> None:
+    model, features = toy()
+
+    def found(setting: str) -> Explanation:
+        return explain_cell(model, features, 0, model.config.replace(setting=setting))
+
     model.mlp = None
     for setting in ("B", "E"):
-        with pytest.raises(PNIError, match="was not fitted for it: choose A or position"):
-            explain_cell(model, features, 0, model.config.replace(setting=setting))
-    found = explain_cell(model, features, 0, model.config.replace(setting="position"))
-    assert math.isnan(found.nearest.p_neighborhood) and found.expected == [] and found.n_shut == {"position": 2}
+        with pytest.raises(PNIError, match=f"setting={setting}: .* without the distribution of neighborhood"):
+            found(setting)
+    by_position = found("position")
+    assert math.isnan(by_position.nearest.p_neighborhood) and by_position.expected == []
+    assert by_position.n_shut == {"position": 2}
+
+    model.mlp, model.position = toy()[0].mlp, None
+    for setting in ("position", "E"):
+        with pytest.raises(PNIError, match=f"setting={setting}: .* without the distribution of position"):
+            found(setting)
+    by_neighborhood = found("B")
+    assert math.isnan(by_neighborhood.nearest.p_position) and by_neighborhood.n_seen == 0
+    assert (by_neighborhood.seen, by_neighborhood.n_shut) == ([], {"neighborhood": 2})
+    assert found("A").score == 0.25
 
 
 # -- in words ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pnilib import fitting, neighborhood
 from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
 from pnilib.coreset import _Selection
-from pnilib.data import Dataset, Split
+from pnilib.data import Dataset, Split, load_dataset
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
 from pnilib.features import Embedder
@@ -168,27 +169,6 @@ def test_a_killed_fit_resumes_to_the_same_bytes(
     assert saved(resumed, tmp_path / "resumed") == saved(fitted, tmp_path / "whole")
 
 
-def test_finished_stages_are_not_made_again(data: Dataset, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    PNI(RESNET).fit(data.train, workdir=work)
-
-    def made(config: PNIConfig, split: Split = data.train) -> tuple[int, int, int]:
-        with pytest.MonkeyPatch.context() as patch:
-            features = counted(patch, fitting, "extract")
-            coresets = counted(patch, fitting, "select_coreset")
-            epochs = counted(patch, neighborhood, "_save_checkpoint")
-            PNI(config).fit(split, workdir=work)
-        return len(features), len(coresets), len(epochs)
-
-    assert made(RESNET) == (0, 0, 0)
-    assert made(RESNET.replace(combine="score", sigma=4.0)) == (0, 0, 0)
-    assert made(RESNET.replace(pos_bins="emb")) == (0, 0, 0)  # the histogram itself is quick
-    assert made(RESNET.replace(mlp_lr=1e-2)) == (0, 0, 3)
-    assert made(RESNET) == (0, 0, 0)  # both networks are kept
-    assert made(RESNET.replace(emb_ratio=0.2)) == (0, 1, 3)
-    assert made(RESNET.replace(agg_patch=1)) == (1, 1, 3)
-
-
 @pytest.mark.parametrize("change", ["config", "images", "labels of the files"])
 def test_a_stale_work_folder_is_never_mixed_in(data: Dataset, tmp_path: Path, change: str) -> None:
     """Left behind by other settings or other images, in the middle of the features or of the network."""
@@ -230,19 +210,6 @@ def test_setting_a_is_the_nearest_neighbor(fitted: PNI, data: Dataset) -> None:
         assert np.allclose(found.patch_scores[i].ravel(), distances.amin(1), rtol=1e-3, atol=1e-4 * vectors.std())
         assert np.array_equal(found.nearest_idx[i].ravel(), distances.argmin(1))
     assert np.array_equal(found.match_idx, found.nearest_idx)
-
-
-def test_setting_a_trains_no_network(data: Dataset, tmp_path: Path) -> None:
-    small = PNI(RESNET.replace(setting="A")).fit(data.train, workdir=tmp_path / "work")
-    assert small.mlp is None and "neighborhood" not in small.seconds
-    small.save(tmp_path / "model")
-    loaded = PNI.load(tmp_path / "model")
-    assert same(loaded.predict(data.test), small.predict(data.test))
-    assert "p_neighborhood" not in loaded.explain(data.test.image(0, RESNET.geometry))
-    loaded.with_config(setting="position").predict(data.test)
-    for setting in ("B", "E"):
-        with pytest.raises(PNIError, match="without the neighborhood MLP: fit with setting=E"):
-            loaded.with_config(setting=setting).predict(data.test)
 
 
 def test_gates_only_ever_raise_a_score(model: PNI, data: Dataset) -> None:
@@ -409,6 +376,30 @@ def test_calibration_leaves_an_images_own_vectors_out(data: Dataset) -> None:
     assert np.allclose(calibrated.calibration.image_scores, scores, rtol=1e-4)
     assert calibrated.calibration.low == pytest.approx(np.min(maps), rel=1e-3)
     assert calibrated.calibration.high == pytest.approx(np.max(maps), rel=1e-3)
+
+
+def test_calibration_knows_the_images_of_the_fit(data: Dataset, tmp_path: Path) -> None:
+    """By what is in them: names like 000.png are the same in every category."""
+    fitted = PNI(SCATTERING.replace(setting="A")).fit(data.train)
+    expected = fitted.calibration
+    moved = load_dataset("mvtec", shutil.copytree(data.root, tmp_path / "moved"), "part").train
+    foreign = write_category(tmp_path / "foreign", seed=1).train
+    assert [Path(path).name for path in foreign.samples["image_path"]] == [Path(p).name for p in fitted.train_paths]
+    fitted.save(tmp_path / "model")
+    assert fitted.train_fingerprint == data.train.fingerprint() == PNI.load(tmp_path / "model").train_fingerprint
+    for model in (fitted, PNI.load(tmp_path / "model"), fitted.with_config(sigma=1.0)):
+        for other in (foreign, Split(data.train.samples.iloc[::-1], data.root), data.test):
+            with pytest.raises(PNIError, match="training images are not those that the model was fitted on"):
+                model.calibrate(other)
+    assert np.array_equal(fitted.calibrate(moved).image_scores, expected.image_scores)
+
+    tensors, meta = read_artefact(tmp_path / "model")  # as older versions saved it
+    del meta["train_fingerprint"]
+    write_artefact(tmp_path / "model", tensors, meta)
+    older = PNI.load(tmp_path / "model")
+    assert older.train_fingerprint == "" and len(older.calibrate(foreign).image_scores) == 3
+    with pytest.raises(PNIError, match="training images are not those that the model was fitted on"):
+        older.calibrate(data.test)
 
 
 @pytest.mark.parametrize("values", [{}, dict(setting="B"), dict(combine="product"), dict(combine="score", gate_chunk=8),

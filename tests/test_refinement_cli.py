@@ -100,40 +100,6 @@ def test_each_category_has_its_own_network(run: Path) -> None:
     assert not list((run / "refinement").rglob("network-*")), "the models hold the networks now"
 
 
-@pytest.mark.parametrize("when", ["pool", "training", "calibration", "second category"])
-def test_a_killed_refine_resumes(
-    fresh: Path, run: Path, when: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = 0
-    owner, name, last = {
-        "pool": (PNI, "maps", 5), "training": (training, "refinement_loss", 1), "calibration": (PNI, "calibrate", 0),
-        "second category": (training, "refinement_loss", 4),
-    }[when]  # fmt: skip
-    whole: Any = getattr(owner, name)
-
-    def killed(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > last:
-            raise KeyboardInterrupt
-        return whole(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, killed)
-        assert pni("refine", fresh, *QUIET) == 130
-    assert "the same command resumes" in capsys.readouterr().err
-    assert PNI.load(fresh / "tiles" / "model").refinement is None
-    finished = stamps(fresh / "refinement")
-    assert pni("refine", fresh, *QUIET) == 0
-    kept = {path: stamp for path, stamp in finished.items() if "pool-" in str(path)}
-    assert kept and kept.items() <= stamps(fresh / "refinement").items()
-    for category in NAMES:
-        assert same_network(fresh, run, category)
-        one, other = (PNI.load(place / category / "model") for place in (fresh, run))
-        assert one.refined_calibration is not None and other.refined_calibration is not None
-        assert np.array_equal(one.refined_calibration.image_scores, other.refined_calibration.image_scores)
-
-
 def test_evaluate_refined(run: Path, demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "cable" / "evaluation").mkdir()  # of the plain maps, earlier
     words = ("evaluate", run / "cable", "--refined", *QUIET, "--json")

@@ -6,21 +6,25 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from crew import STRESS
 from PIL import Image
 from tiny_grid import tiny_data, tiny_request
 
+from pnilib import evaluation
 from pnilib.artefacts import exclusive
 from pnilib.errors import PNIError
+from pnilib.metrics import bootstrap_interval
 from pnilib.pni import PNI
-from pnilib.reproduction import schedule
+from pnilib.reproduction import schedule, units
 from pnilib.reproduction.outputs import chosen_items, write_outputs
-from pnilib.reproduction.plan import Plan, Unit, build_plan
+from pnilib.reproduction.plan import Plan, build_plan
 from pnilib.reproduction.results import Results
 from pnilib.reproduction.schedule import default_workers, execute, finished
 
@@ -71,27 +75,6 @@ def test_passing_work_is_gone_and_can_be_kept(plan: Plan, serial: Path, data: Pa
     small = build_plan(tiny_request(data), ["A"], switches=False)
     execute(small, tmp_path, keep_work=True)
     assert len(list(tmp_path.rglob("features-*/features.npy"))) == 2
-
-
-@pytest.mark.parametrize("at", [2, 5])
-def test_killed_and_resumed_to_the_same_bytes(
-    plan: Plan, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    whole, started = schedule.run_unit, []
-
-    def killed(unit: Unit, *rest: Any) -> str:
-        started.append(unit)
-        if len(started) == at + 1:
-            raise KeyboardInterrupt
-        return whole(unit, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(schedule, "run_unit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            execute(plan, tmp_path / "store")
-    assert len(finished(plan, tmp_path / "store")) == at
-    assert execute(plan, tmp_path / "store") == {}
-    assert numbers(plan, tmp_path / "store", tmp_path / "out") == expected
 
 
 def test_a_damaged_category_fails_alone(data: Path, tmp_path: Path, serial: Path) -> None:
@@ -151,6 +134,41 @@ def test_a_worker_is_killed_and_the_bytes_are_those_of_a_serial_run(
     assert killed and failed == {}
     assert any(line.startswith("dashboard: ") for line in said)
     assert numbers(plan, store, tmp_path / "out") == expected
+
+
+def resample_little(patch: pytest.MonkeyPatch) -> None:
+    """Intervals are most of a unit's work, and no part of its scores."""
+    patch.setattr(units, "REPLICATES", 2)
+    patch.setattr(evaluation, "bootstrap_interval", partial(bootstrap_interval, n=2))
+
+
+def test_units_that_share_their_stages_side_by_side(
+    data: Path, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one coreset; of features, too, whose unit is left out here."""
+    from distributed import Client
+
+    request = tiny_request(data)
+    request = dataclasses.replace(request, overrides=request.overrides | dict(temperature=0.05))
+    whole, names = build_plan(request, ["A"]), [f"switch {name}" for name in ("B1", "B2", "B4", "B16")]
+    racing = [unit for unit in whole.units if unit.source.category == "one" and unit.name in names]
+    plan = dataclasses.replace(whole, units=tuple(racing))
+
+    def found(store: Path) -> dict[str, bytes]:
+        paths = [*store.rglob("*.scores.csv"), *store.rglob("model/*.safetensors")]
+        return {path.relative_to(store).as_posix(): path.read_bytes() for path in paths}
+
+    resample_little(monkeypatch)
+    assert execute(plan, tmp_path / "serial") == {}
+    expected = found(tmp_path / "serial")
+    scores = [blob for name, blob in expected.items() if name.endswith(".csv")]
+    assert len(scores) == 8 and len(set(scores)) > 4
+    with Client(cluster.scheduler_address) as client:
+        client.run(resample_little, pytest.MonkeyPatch())
+    for k in range(20 if STRESS else 3):
+        store = tmp_path / f"store{k}"
+        assert execute(plan, store, scheduler=cluster.scheduler_address, say=[].append) == {}
+        assert found(store) == expected
 
 
 def test_few_training_images(data: Path, tmp_path: Path) -> None:

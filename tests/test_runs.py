@@ -67,30 +67,10 @@ def test_the_record_says_what_was_fitted(data: Dataset, tmp_path: Path) -> None:
     assert record["seconds"] == model.seconds and set(model.seconds) == {
         "features",
         "coreset",
-        "position",
         "calibration",
     }
     assert set(record["versions"]) == {"pnilib", "python", "torch", "torchvision", "numpy", "faiss-cpu"}
     assert record.keys() == manifest(CONFIG, data.train, "cpu").keys() | {"weights", "seconds", "source"}
-
-
-def test_a_killed_run_resumes(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = fit_or_load(data.train, CONFIG, tmp_path / "whole").predict(data.test)
-
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    for name in ("pnilib.fitting.select_coreset", "pnilib.runs.write_json", "pnilib.pni.PNI.save"):
-        with monkeypatch.context() as patch:
-            patch.setattr(name, killed)
-            with pytest.raises(KeyboardInterrupt):
-                fit_or_load(data.train, CONFIG, tmp_path / "run")
-        assert not (tmp_path / "run" / "model").exists()
-    with monkeypatch.context() as patch:
-        patch.setattr("pnilib.fitting.extract", None)
-        patch.setattr("pnilib.fitting.select_coreset", None)
-        found = fit_or_load(data.train, CONFIG, tmp_path / "run").predict(data.test)
-    assert found.maps.tobytes() == expected.maps.tobytes() and found.threshold == expected.threshold
 
 
 def test_a_model_of_something_else_is_left_alone(data: Dataset, tmp_path: Path, fits: list[Path]) -> None:

@@ -13,18 +13,19 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pnilib.config.detector import SETTINGS, DetectorParams
+from pnilib.config.detector import NEEDS, SETTINGS, DetectorParams
 from pnilib.config.fields import allowed, validated
 from pnilib.config.profiles import PROFILES
 from pnilib.config.refinement import REFINED_SETTINGS, RefinementParams
 from pnilib.errors import PNIError
 from pnilib.images import Geometry
 
-__all__ = ["PROFILES", "REFINED_SETTINGS", "SETTINGS", "STAGES", "PNIConfig"]
+__all__ = ["NEEDS", "PROFILES", "REFINED_SETTINGS", "SETTINGS", "STAGES", "PNIConfig"]
 
 STAGES = (
     "features",
     "coreset",
+    "window",
     "position",
     "neighborhood",
     "scoring",
@@ -34,13 +35,15 @@ STAGES = (
     "refinement",
     "fusion",
 )
-"""Pipeline order.  A field of one stage changes that stage and those built on it."""
+"""Pipeline order.  A field of one stage changes that stage and those built on it; `window` is what position and
+neighborhood share.  (With weights=random the features depend on the seed too: their key holds the weights' hash.)"""
 
 _PARENTS: dict[str, tuple[str, ...]] = {
     "features": (),
     "coreset": ("features",),
-    "position": ("coreset",),
-    "neighborhood": ("coreset",),
+    "window": ("coreset",),
+    "position": ("window",),
+    "neighborhood": ("window",),
     "scoring": ("position", "neighborhood"),
     "maps": ("scoring",),
     "decision": ("maps",),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pnilib.config.fields import param
 
-__all__ = ["SETTINGS", "DetectorParams"]
+__all__ = ["NEEDS", "SETTINGS", "DetectorParams"]
 
 SETTINGS = {
     "A": "no gate: plain nearest neighbor in the embedding coreset (the paper's baseline)",
@@ -13,6 +13,14 @@ SETTINGS = {
     "E": "both, combined by `combine` (PNI without refinement)",
 }
 """The paper's ablation settings that need no refinement network (Table S7)."""
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "A": (),
+    "B": ("neighborhood",),
+    "position": ("position",),
+    "E": ("position", "neighborhood"),
+}
+"""Setting -> the distributions that its gates look at: what `fit` learns, what a model must hold to score with it."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +110,18 @@ class DetectorParams:
         choices=("kept", "dropped"),
     )
 
-    # -- position distribution (paper Algorithm 1) -------------------------------------------
+    # -- window of both distributions (paper eq. 7, Algorithm 1) -----------------------------
     patch: int = param(
         9,
         "p, cells, neighborhood width of eq. (7) and Algorithm 1",
-        "coreset",
+        "window",
         "sec. 4.1",
         low=3,
         high=31,
         odd=True,
     )
+
+    # -- position distribution (paper Algorithm 1) -------------------------------------------
     pos_bins: str = param(
         "dist",
         "histogram over C_dist (Algorithm 1) or C_emb (B4, released)",

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ class Split:
         return read_mask(row["mask_path"], geometry, image_path=row["image_path"])
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over labels, relative names and contents of images and masks, in order."""
+        """SHA-256 (hex) over labels, relative names and contents of images and masks, in order.
+
+        A file is read once a process, and again when its size or times say that it was changed.
+        """
         digest = hashlib.sha256()
         for row in self.samples.to_dict("records"):
             digest.update(f"{row['label']}\0".encode())
@@ -175,7 +179,14 @@ def _choose(name: str, root: Path, available: list[str], wanted: str | None) -> 
 
 def _sha256(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        found = path.stat()
+        return _sha256_of(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
     except OSError as fault:
         raise PNIError(f"{path}: cannot be read ({fault.strerror}): check the file") from None
+
+
+@lru_cache(maxsize=2**16)
+def _sha256_of(path: Path, stamp: tuple[int, ...]) -> bytes:
+    """`stamp`: another one when the file was changed."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -98,24 +98,24 @@ def explain_cell(
         raise PNIError("the release's rank gate (B6, B7) picks by rank, not by a gate: choose another setting")
     own = model.with_config(**config.to_dict())
     coreset, position, mlp = own.coreset, own.position, own.mlp
-    if coreset is None or position is None or (mlp is None and config.setting in ("B", "E")):
-        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose A or position")
+    if coreset is None:
+        raise PNIError("the model is not fitted: call fit(train) or PNI.load(folder)")
     gh, gw, d = features.shape
     if not 0 <= cell < gh * gw:
         raise PNIError(f"cell {cell} lies outside a {gh}x{gw} grid: choose 0 to {gh * gw - 1}")
     device, at = features.device, torch.tensor([cell])
     distances = patch_distances(features.reshape(-1, d)[at.to(device)], coreset.embedding.to(device)).cpu()
-    p_pos = position.probability(slice(cell, cell + 1))
+    p_pos = None if position is None else position.probability(slice(cell, cell + 1))
     p_nb = None
     if mlp is not None:
         logits = mlp(gather_neighbors(features[None], at.to(device), config))
         p_nb = log_probability(logits, config.temperature).exp().cpu()
     to_dist, n_dist = coreset.emb_to_dist, coreset.n_dist
     pos_of = torch.arange(len(coreset.embedding)) if config.pos_bins == "emb" else to_dist
-    p_pos_emb = p_pos[:, pos_of]
+    p_pos_emb = torch.full_like(distances, math.nan) if p_pos is None else p_pos[:, pos_of]
     p_nb_emb = torch.full_like(distances, math.nan) if p_nb is None else p_nb[:, to_dist]
     limit = tau(config, len(coreset.embedding), n_dist)
-    marginal = position.marginal()
+    marginal = None if position is None else position.marginal()
     scores = score_patches(distances, p_nb, p_pos, marginal, to_dist, n_dist, config)
 
     def match(k: int) -> Match:
@@ -141,10 +141,11 @@ def explain_cell(
             for b in top.tolist()
         ]  # fmt: skip
 
-    votes = position.counts.reshape(-1, position.n_bins)[cell]
+    votes = None if position is None else position.counts.reshape(-1, position.n_bins)[cell]
     return Explanation(
         config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut,
-        seen=[b for b in bins(p_pos[0], votes) if b.votes > 0], n_seen=int((votes > 0).sum()),
+        seen=[] if p_pos is None else [b for b in bins(p_pos[0], votes) if b.votes > 0],
+        n_seen=0 if votes is None else int((votes > 0).sum()),
         expected=[] if p_nb is None else bins(p_nb[0], None),
         none_allowed=tuple(name for name in matches if n_shut[name] == len(order)),
     )  # fmt: skip
@@ -152,8 +153,8 @@ def explain_cell(
 
 def _gates(
     p_nb: Float32[Tensor, "1 n_dist"] | None,
-    p_pos: Float32[Tensor, "1 bins"],
-    marginal: Float32[Tensor, " bins"],
+    p_pos: Float32[Tensor, "1 bins"] | None,
+    marginal: Float32[Tensor, " bins"] | None,
     to_dist: Int64[Tensor, " m"],
     limit: float,
     config: PNIConfig,
@@ -166,13 +167,14 @@ def _gates(
 
     if config.setting == "A":
         return {"none": torch.ones(1, len(to_dist), dtype=torch.bool)}
+    by_neighborhood = {} if p_nb is None else {"neighborhood": of_vectors(gate(p_nb, limit), False)}
+    if config.setting == "B":
+        return by_neighborhood
+    assert p_pos is not None
     by_position = {"position": of_vectors(gate(p_pos, limit), over_emb)}
     if config.setting == "position":
         return by_position
-    assert p_nb is not None
-    by_neighborhood = {"neighborhood": of_vectors(gate(p_nb, limit), False)}
-    if config.setting == "B":
-        return by_neighborhood
+    assert p_nb is not None and marginal is not None
     if config.combine == "score":
         return by_neighborhood | by_position
     same = p_nb[:, to_dist] if over_emb else p_nb

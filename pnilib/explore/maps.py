@@ -35,7 +35,7 @@ def maps_of(category: Category, i: int, extra: tuple[str, ...] = ()) -> dict[str
     if missing and (base := base_result(category)) is not None:
         try:
             model = category.model(base)
-            names = [n for n in missing if model.mlp is not None or n in ("A", "position")]
+            names = [name for name in missing if name in model.settings]
             variants = {name: base.config.replace(setting=name) for name in names}
             image = category.image(i, model.config.geometry)
             predicted = model.with_config(**base.config.to_dict()).predict_variants(image[None], variants)

@@ -71,8 +71,7 @@ def _prepare(folder: Path, device: str, root: Path | str | None, progress: bool)
 
 
 def _settings(model: PNI) -> list[str]:
-    names = ["A", "position"] if model.mlp is None else ["A", "B", "position", "E"]
-    return names if model.refinement is None else [*names, "PNI"]
+    return model.settings if model.refinement is None else [*model.settings, "PNI"]
 
 
 def _score(model: PNI, dataset: Dataset, place: Path, progress: bool) -> None:

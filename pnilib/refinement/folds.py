@@ -38,6 +38,7 @@ def fold_models(model: PNI, train: Split, work: Path, *, progress: bool = False)
             work / f"folds-{key}" / str(k),
             device=model.device,
             progress=progress,
+            wait=True,
         )
         for k in range(folds)
     ]

@@ -103,7 +103,8 @@ def pool_size(config: PNIConfig) -> int:
 
 
 def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, progress: bool = False) -> Pool:
-    """The pool of one category, below the folder `work`; finished files found there are used.
+    """The pool of one category, below the folder `work`; finished files found there are used, and a pool that another
+    run is making is waited for.
 
     `model`: fitted on `train`; its configuration says what to draw.  Raises PNIError for a setting that does not fit
     the images (a single image cannot be cross-fitted; an image without foreground, named), empty texture or patch
@@ -120,7 +121,7 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
     facts = folder / "pool.json"
     missing = [k for k in range(n) if not _file(folder, k).exists()]
     if missing or not facts.exists():  # a whole pool may be read by many at once
-        with exclusive(folder):
+        with exclusive(folder, wait=True):
             missing = [k for k in range(n) if not _file(folder, k).exists()]
             scorers = fold_models(model, train, work, progress=progress) if missing else [model]
             _fill(folder, missing, n, scorers, train, config, materials, progress)

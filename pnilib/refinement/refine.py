@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pnilib.artefacts import exclusive
 from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
@@ -42,13 +43,15 @@ def refine(
         for name in models:
             drop_folds(work / name)
     key = hashlib.sha256(f"{configs[0].stage_key('refinement')} {[p.folder.name for p in pools.values()]}".encode())
-    trained = train_network(
-        list(pools.values()),
-        configs[0],
-        device=next(iter(models.values()))[0].device,
-        checkpoint=checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}",
-        progress=progress,
-    )
+    place = checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}"
+    with exclusive(place, wait=True):  # another run that trains the same network leaves it in the checkpoint
+        trained = train_network(
+            list(pools.values()),
+            configs[0],
+            device=next(iter(models.values()))[0].device,
+            checkpoint=place / "checkpoint",
+            progress=progress,
+        )
     refined = {}
     for name, (model, train) in models.items():
         pool = pools[name]

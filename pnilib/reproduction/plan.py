@@ -63,7 +63,7 @@ class Source:
         return _fingerprint(self)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # listed once a plan: `build_plan` forgets
 def _fingerprint(source: Source) -> str:
     if not source.root:  # data that are not at hand can be planned for, no more
         return f"{source.dataset}/{source.category}"
@@ -86,10 +86,15 @@ class Unit:
     needs: tuple["Unit", ...] = ()
 
     @cached_property
+    def data(self) -> str:
+        """Fingerprint of the images that it was planned for; goes along to the worker that does it."""
+        return self.source.fingerprint()
+
+    @cached_property
     def id(self) -> str:
         """Path of the unit's folder below the store; ends in the hash of what it depends on."""
         identity = [
-            RESULTS_VERSION, pnilib_version(), self.kind, self.name, self.member, self.source.fingerprint(),
+            RESULTS_VERSION, pnilib_version(), self.kind, self.name, self.member, self.data,
             self.config.to_dict(), {name: config.to_dict() for name, config in self.variants.items()},
             list(self.keep_maps), [unit.id for unit in self.needs],
         ]  # fmt: skip
@@ -211,6 +216,7 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
     `switches`: also the audit's switches, one at a time (notebook 11); on the first seed and the first backbone.
     Raises PNIError for an unknown setting.
     """
+    _fingerprint.cache_clear()  # images may have changed since this process planned last
     known = [*DETECTOR, *REFINED, *ENSEMBLES, RELEASED]
     for name in settings or ():
         if name not in known:
@@ -334,5 +340,5 @@ def to_json(unit: Unit) -> dict[str, Any]:
         "kind": unit.kind, "name": unit.name, "member": unit.member, "seed": unit.config.seed,
         "source": dataclasses.asdict(unit.source), "config": unit.config.to_dict(),
         "settings": list(unit.variants), "keep_maps": list(unit.keep_maps), "needs": [need.id for need in unit.needs],
-        "data": unit.source.fingerprint(),
+        "data": unit.data,
     }  # fmt: skip

@@ -63,9 +63,9 @@ def pixel_html(
         title = f"{head}, and {found.n_shut[name]:,} that are shut (\u03c4 = {found.tau:.2g})"
         cards = [matched(match, "farthest" if none else "allowed"), *(shut(m, name) for m in found.shut[name])]
         parts.append(_row(title, cards))
-    parts.append(
-        _row(f"Seen at this position in training ({found.n_seen:,} kinds of patch)", [binned(b) for b in found.seen])
-    )
+    if math.isfinite(found.nearest.p_position):
+        title = f"Seen at this position in training ({found.n_seen:,} kinds of patch)"
+        parts.append(_row(title, [binned(b) for b in found.seen]))
     if found.expected:
         parts.append(_row("Expected here from the neighbors", [binned(b) for b in found.expected]))
     return "".join(parts)
