@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset
+from pnilib.maps import repeat_inner
 from pnilib.neighborhood import NeighborhoodMLP, log_probability
 from pnilib.position import PositionHistogram
 from pnilib.scoring import PatchScores, patch_distances, score_patches, tau
@@ -31,10 +32,11 @@ def score_image(
     variants: dict[str, PNIConfig],
     without_image: int | None = None,
 ) -> dict[str, tuple[PatchScores, Float32[Tensor, "cells k"]]]:
-    """By variant: the patch scores of one image, row-major, and each patch's k nearest coreset distances.
+    """By variant: the patch scores of one image, row-major, and each patch's k smallest coreset distances, ascending.
 
-    k is 1, or `reweight_neighbors` with image_score=reweight.  `without_image`: training image whose own coreset
-    vectors must not be used.  `mlp` may be None where no variant has a neighborhood gate.
+    k is 1, or `reweight_neighbors` with image_score=reweight (less where fewer vectors may be used).
+    `without_image`: training image whose own coreset vectors must not be used.  `mlp` may be None where no variant has
+    a neighborhood gate.
     """
     device, vectors = features.device, coreset.embedding.to(features.device)
     emb_to_dist = coreset.emb_to_dist.to(device)
@@ -60,7 +62,8 @@ def score_image(
             p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
             scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
             if config.image_score == "reweight":
-                near = distances.topk(min(config.reweight_neighbors, len(vectors)), dim=1, largest=False).values
+                usable = len(vectors) - (0 if barred is None else int(barred.sum()))
+                near = distances.topk(min(config.reweight_neighbors, usable), dim=1, largest=False).values
             else:
                 near = distances.gather(1, scores.nearest_idx[:, None])
             parts[name].append((scores, near))
@@ -99,4 +102,8 @@ def explain_image(
         logits = mlp.logits_map(features[None])[0].flatten(0, 1).cpu()
         p_nb = log_probability(logits, config.temperature).exp()[cells, coreset.emb_to_dist[near]]
         table |= {"p_neighborhood": p_nb, "open_neighborhood": p_nb > threshold}
-    return pd.DataFrame({name: column.numpy() for name, column in table.items()})
+    rows = pd.DataFrame({name: column.numpy() for name, column in table.items()})
+    if config.border == "replicate":
+        shown = repeat_inner(cells.view(1, gh, gw), config.border_cells).flatten().numpy()
+        rows = rows.iloc[shown].reset_index(drop=True).assign(row=rows["row"], column=rows["column"])
+    return rows

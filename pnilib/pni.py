@@ -222,17 +222,20 @@ class PNI:
             excluded = None if own_image is None else own_image[i]
             for name, (scores, distances) in self._score(features, variants, excluded).items():
                 config, into = variants[name], result[name]
-                patches = scores.score.view(1, *features.shape[:2])
-                if config.border == "replicate":
-                    patches = repeat_inner(patches, config.border_cells)
+                cells = (scores.score, scores.match_idx, scores.nearest_idx)
+                patches, match, nearest = (values.view(1, *features.shape[:2]) for values in cells)
+                if config.border == "replicate":  # a border cell shows its inner one's score, so its matches too
+                    patches, match, nearest = (
+                        repeat_inner(values, config.border_cells) for values in (patches, match, nearest)
+                    )
                 final = anomaly_maps(patches, config.image_crop, config.sigma)
                 if refinement is not None:
                     final = refinement(image.to(final.device), final[0], config)[None]
                 into.maps[i] = final[0].cpu().numpy()
                 into.image_scores[i] = float(image_scores(final, patches, distances.view(*patches.shape, -1), config))
                 into.patch_scores[i] = patches[0].cpu().numpy()
-                into.match_idx[i] = scores.match_idx.view(patches.shape[1:]).cpu().numpy()
-                into.nearest_idx[i] = scores.nearest_idx.view(patches.shape[1:]).cpu().numpy()
+                into.match_idx[i] = match[0].cpu().numpy()
+                into.nearest_idx[i] = nearest[0].cpu().numpy()
         return result
 
     def _score(
@@ -291,7 +294,8 @@ class PNI:
 
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
         that vector's C_dist (or bin), and whether each exceeds tau; match_idx and match_distance of the vector
-        that counts; and the training image and cell that both vectors came from.
+        that counts; and the training image and cell that both vectors came from.  With border=replicate a border
+        cell's row is that of the inner cell whose score it shows.
         """
         return explain_image(self.embed(image), *self._fitted(self.config), self.config)
 

@@ -261,7 +261,7 @@ def test_variants_at_once_equal_one_at_a_time(model: PNI, data: Dataset) -> None
         "A": dict(setting="A"),
         "B": dict(setting="B", temperature=1.0),
         "released": dict(combine="score", nb_gate="rank", gate_chunk=8),
-        "map": dict(sigma=0.0, image_score="reweight"),
+        "map": dict(setting="A", sigma=0.0, image_score="reweight"),
         "own": {},
     }
     configs = {name: model.config.replace(**values) for name, values in overrides.items()}
@@ -308,8 +308,8 @@ LATE_SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "B22": ({}, dict(sigma=1.0)),
     "B23 raw_max": ({}, dict(image_score="raw_max")),
     "B23 top1": ({}, dict(image_score="top1")),
-    "B23 reweight": ({}, dict(image_score="reweight")),
-    "reweight_neighbors": (dict(image_score="reweight"), dict(reweight_neighbors=9)),
+    "B23 reweight": (dict(setting="A"), dict(image_score="reweight")),
+    "reweight_neighbors": (dict(setting="A", image_score="reweight"), dict(reweight_neighbors=9)),
     "B24": (dict(setting="A"), dict(baseline="patchcore")),
     "B24 k": (dict(setting="A", baseline="patchcore"), dict(baseline_neighbors=3)),
 }
@@ -382,8 +382,8 @@ def test_the_released_preset_runs_end_to_end(data: Dataset, tmp_path: Path) -> N
     released = PNI(PNIConfig.profile("released").replace(**small, border_cells=1)).fit(data.train, workdir=tmp_path)
     found = released.predict(data.test)
     assert np.isfinite(found.maps).all() and (found.match_idx >= 0).all()
-    inner = found.patch_scores[:, 1:-1, 1:-1]
-    assert np.array_equal(found.patch_scores, np.pad(inner, ((0, 0), (1, 1), (1, 1)), mode="edge"))
+    for cells in (found.patch_scores, found.match_idx, found.nearest_idx):  # a border cell shows an inner one
+        assert np.array_equal(cells, np.pad(cells[:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1)), mode="edge"))
     assert released.coreset is not None and released.position is not None
     cells = released.coreset.cell_idx.numpy()
     assert ((cells % 8 > 0) & (cells % 8 < 7) & (cells // 8 > 0) & (cells // 8 < 7)).all()
@@ -412,7 +412,7 @@ def test_calibration_leaves_an_images_own_vectors_out(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, dict(setting="B"), dict(combine="product"), dict(combine="score", gate_chunk=8),
-                                    dict(setting="B", nb_gate="rank"), dict(image_score="reweight"),
+                                    dict(setting="B", nb_gate="rank"), dict(setting="A", image_score="reweight"),
                                     dict(setting="A", baseline="patchcore")])  # fmt: skip
 def test_calibration_never_matches_the_images_own_vectors(model: PNI, data: Dataset, values: dict[str, Any]) -> None:
     other = model.with_config(**values)
@@ -434,9 +434,10 @@ def test_no_calibration_no_threshold(data: Dataset) -> None:
 # -- explanations --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pos_bins", ["dist", "emb"])
-def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str) -> None:
-    explained = PNI(GATED.replace(pos_bins=pos_bins, calibration_images=0)).fit(data.train)
+@pytest.mark.parametrize(("pos_bins", "border"), [("dist", "keep"), ("emb", "replicate")])
+def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str, border: str) -> None:
+    change = dict(pos_bins=pos_bins, border=border, border_cells=1, calibration_images=0)
+    explained = PNI(GATED.replace(**change)).fit(data.train)
     table = explained.explain(data.test.image(0, GATED.geometry))
     found = explained.predict(data.test)
     coreset = explained.coreset
