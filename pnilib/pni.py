@@ -27,6 +27,7 @@ from pnilib.errors import PNIError
 from pnilib.features import Embedder
 from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
 from pnilib.inference import explain_image, score_image
+from pnilib.machine import deterministic_method
 from pnilib.maps import anomaly_maps, image_scores, repeat_inner
 from pnilib.metrics import normal_threshold
 from pnilib.neighborhood import NeighborhoodMLP
@@ -57,7 +58,8 @@ class PNI:
     >>> model = PNI(PNIConfig.profile("demo")).fit(dataset.train)
     >>> prediction = model.predict(dataset.test)
 
-    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed.
+    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed, on CUDA as far as
+    torch's deterministic algorithms go (`pnilib.machine`), which are asked for while this class works.
     """
 
     def __init__(self, config: PNIConfig | None = None, device: str = "cpu") -> None:
@@ -76,6 +78,7 @@ class PNI:
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @deterministic_method
     def fit(self, train: Split, *, workdir: Path | str | None = None, progress: bool = False) -> "PNI":
         """Learn from normal images.
 
@@ -196,6 +199,7 @@ class PNI:
                 raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
         return self._predict(images, variants, None, progress, "scoring", self.refinement if refined else None)
 
+    @deterministic_method
     @torch.no_grad()
     def _predict(
         self,
@@ -278,6 +282,7 @@ class PNI:
             raise PNIError("the model was fitted without the neighborhood MLP: fit with setting=E to use B or E")
         return self.coreset, self.position, self.mlp
 
+    @deterministic_method
     def embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
         """Local features of one RGB image in [0, 1].  Raises PNIError for another size than configured, or NaN."""
         side = self.config.image_crop
@@ -288,6 +293,7 @@ class PNI:
             raise PNIError("features are not finite: the image holds NaN or the weights do not fit")
         return features
 
+    @deterministic_method
     @torch.no_grad()
     def explain(self, image: Float32[Tensor, "3 h w"]) -> pd.DataFrame:
         """Why each patch of one image scores as it does: one row a grid cell, row-major.

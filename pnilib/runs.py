@@ -8,7 +8,6 @@
 import dataclasses
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pnilib.artefacts import exclusive, pnilib_version, write_json
 from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.errors import PNIError
+from pnilib.machine import library_versions
 from pnilib.pni import PNI
 from pnilib.text import read_json
 
@@ -32,7 +32,7 @@ def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
         "versions": {
             "pnilib": pnilib_version(),
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "numpy", "faiss-cpu")},
+            **library_versions("torch", "torchvision", "numpy"),
         },
     }
 

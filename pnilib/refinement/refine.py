@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pnilib.data import Split
 from pnilib.errors import PNIError
+from pnilib.machine import deterministic
 from pnilib.pni import PNI
 from pnilib.refinement.folds import drop_folds
 from pnilib.refinement.fusion import Refinement
@@ -42,13 +43,15 @@ def refine(
         for name in models:
             drop_folds(work / name)
     key = hashlib.sha256(f"{configs[0].stage_key('refinement')} {[p.folder.name for p in pools.values()]}".encode())
-    trained = train_network(
-        list(pools.values()),
-        configs[0],
-        device=next(iter(models.values()))[0].device,
-        checkpoint=checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}",
-        progress=progress,
-    )
+    device = next(iter(models.values()))[0].device
+    with deterministic(device):
+        trained = train_network(
+            list(pools.values()),
+            configs[0],
+            device=device,
+            checkpoint=checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}",
+            progress=progress,
+        )
     refined = {}
     for name, (model, train) in models.items():
         pool = pools[name]
