@@ -30,17 +30,17 @@ def score_image(
     position: PositionHistogram,
     mlp: NeighborhoodMLP | None,
     variants: dict[str, PNIConfig],
-    without_image: int | None = None,
+    without_image: int | list[int] | None = None,
 ) -> dict[str, tuple[PatchScores, Float32[Tensor, "cells k"]]]:
     """By variant: the patch scores of one image, row-major, and each patch's k smallest coreset distances, ascending.
 
     k is 1, or `reweight_neighbors` with image_score=reweight (less where fewer vectors may be used).
-    `without_image`: training image whose own coreset vectors must not be used.  `mlp` may be None where no variant has
-    a neighborhood gate.
+    `without_image`: training images whose coreset vectors must not be used, unless all are theirs.  `mlp` may be None
+    where no variant has a neighborhood gate.
     """
     device, vectors = features.device, coreset.embedding.to(features.device)
     emb_to_dist = coreset.emb_to_dist.to(device)
-    barred = None if without_image is None else (coreset.image_idx == without_image).to(device)
+    barred = None if without_image is None else torch.isin(coreset.image_idx, torch.tensor(without_image)).to(device)
     if barred is not None and bool(barred.all()):
         barred = None  # a single training image: nothing else to compare with
     logits = None

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 
-__all__ = ["MAP_SCORES", "anomaly_maps", "ensemble", "image_scores", "repeat_inner"]
+__all__ = ["MAP_SCORES", "anomaly_maps", "ensemble", "image_scores", "repeat_inner", "require_map_score"]
 
 MAP_SCORES = ("max", "top1")
 """Image scores that are computed from the final map alone."""
@@ -44,6 +44,13 @@ def repeat_inner(cells: Shaped[Tensor, "b gh gw *k"], border: int) -> Shaped[Ten
     rows = torch.arange(gh, device=cells.device).clamp(border, gh - 1 - border)
     columns = torch.arange(gw, device=cells.device).clamp(border, gw - 1 - border)
     return cells[:, rows][:, :, columns]
+
+
+def require_map_score(config: PNIConfig, what: str) -> None:
+    """Raises PNIError when the image score is one of the patches, not of `what`, such as "a refined map"."""
+    if config.image_score not in MAP_SCORES:
+        ways = " or ".join(MAP_SCORES)
+        raise PNIError(f"image_score={config.image_score} is of the patches, not of {what}: set image_score to {ways}")
 
 
 def anomaly_maps(patch_scores: Float32[Tensor, "b gh gw"], size: int, sigma: float) -> Float32[Tensor, "b size size"]:

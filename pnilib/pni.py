@@ -8,6 +8,7 @@ only remembers; the work is in the modules of those names.
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.calibration import decision, equal_files
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset, coreset_size
 from pnilib.data import Split
@@ -28,8 +30,7 @@ from pnilib.features import Embedder
 from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
 from pnilib.inference import explain_image, score_image
 from pnilib.machine import deterministic_method
-from pnilib.maps import anomaly_maps, image_scores, repeat_inner
-from pnilib.metrics import normal_threshold
+from pnilib.maps import MAP_SCORES, anomaly_maps, image_scores, repeat_inner, require_map_score
 from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
@@ -48,8 +49,9 @@ _LATE = {
 """Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `_cut`."""
 
 
-def _calibration(found: Prediction) -> Calibration:
-    return Calibration(found.image_scores, float(found.maps.min()), float(found.maps.max()))
+def _calibration(found: Prediction, comparable: bool) -> Calibration:
+    scores = found.image_scores[: None if comparable else 0]
+    return Calibration(scores, float(found.maps.min()), float(found.maps.max()))
 
 
 class PNI:
@@ -104,8 +106,9 @@ class PNI:
         return self
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
-        """Score normal training images, each without the coreset vectors that came from it.
+        """Score normal training images, each without the coreset vectors that came from it or from an equal file.
 
+        An image that has no others to be compared with is left out; without any that has, there is no threshold.
         With a refinement network, their refined maps are calibrated too.
         """
         names = [Path(path).name for path in train.samples["image_path"]]
@@ -113,12 +116,15 @@ class PNI:
             raise PNIError("calibrate needs the images that the model was fitted on, in their order")
         count = min(self.config.calibration_images, len(train))
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
-        split = Split(train.samples.iloc[chosen], train.root)
-        own, variants = [int(i) for i in chosen], {"": self.config}
-        self.calibration = _calibration(self._predict(split, variants, own, progress, "calibration")[""])
-        if self.refinement is not None:
-            refined = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
-            self.refined_calibration = _calibration(refined)
+        equal, sources = equal_files(list(train.samples["image_path"])), set(self._fitted()[0].image_idx.tolist())
+        others = [i for i in chosen if not sources <= set(equal[i])]
+        split = Split(train.samples.iloc[others or chosen], train.root)
+        own, variants = [equal[i] for i in others or chosen], {"": self.config}
+        found = self._predict(split, variants, own, progress, "calibration")[""]
+        self.calibration = _calibration(found, bool(others))
+        if self.refinement is not None and self.config.image_score in MAP_SCORES:
+            found = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
+            self.refined_calibration = _calibration(found, bool(others))
         return self.calibration
 
     # -- scoring -------------------------------------------------------------------------------
@@ -190,13 +196,15 @@ class PNI:
     ) -> dict[str, Prediction]:
         """`predict` under several scoring or fusion settings at once: features and distances are computed once.
 
-        Raises PNIError for `refined` settings that the network was not trained for.
+        Raises PNIError for `refined` settings that the network was not trained for, or an image score of the patches.
         """
         for config in variants.values():
             self._require_compatible(config)
             trained = self.refinement is not None
             if refined and (not trained or config.stage_key("refinement") != self.config.stage_key("refinement")):
                 raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
+            if refined:
+                require_map_score(config, "a refined map")
         return self._predict(images, variants, None, progress, "scoring", self.refinement if refined else None)
 
     @deterministic_method
@@ -205,12 +213,12 @@ class PNI:
         self,
         images: Split | Tensor,
         variants: dict[str, PNIConfig],
-        own_image: list[int] | None,
+        own_image: Sequence[int | list[int]] | None,
         progress: bool,
         what: str,
         refinement: Refinement | None = None,
     ) -> dict[str, Prediction]:
-        """`own_image`: index among the training images whose coreset vectors each image must not use."""
+        """`own_image`: indices of the training images whose coreset vectors each image must not use."""
         if len(images) == 0:
             raise PNIError("there are no images to score: check the folder")
         self._fitted(*variants.values())
@@ -243,7 +251,7 @@ class PNI:
         return result
 
     def _score(
-        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | None
+        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | list[int] | None
     ) -> dict[str, tuple[PatchScores, Tensor]]:
         """By variant: patch scores and distances; those of one `emb_ratio` share the distances."""
         coreset, position, mlp = self._fitted()
@@ -256,6 +264,8 @@ class PNI:
 
     def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
         n, side, grid = len(paths), config.image_crop, self.embedder.grid
+        own = config == self.config
+        threshold, note = self.decision(refined=refined) if own else decision(None, config.calibration_fpr, 0)
         return Prediction(
             config,
             paths,
@@ -264,15 +274,15 @@ class PNI:
             patch_scores=np.empty((n, *grid), np.float32),
             match_idx=np.empty((n, *grid), np.int32),
             nearest_idx=np.empty((n, *grid), np.int32),
-            threshold=self._threshold(config, refined),
+            threshold=threshold,
             refined=refined,
+            threshold_note=note,
         )
 
-    def _threshold(self, config: PNIConfig, refined: bool) -> float:
+    def decision(self, *, refined: bool = False) -> tuple[float, str]:
+        """The normal-only threshold, NaN for none; and why there is none, or what it cannot promise ("": nothing)."""
         calibration = self.refined_calibration if refined else self.calibration
-        if calibration is None or config != self.config:
-            return math.nan
-        return float(normal_threshold(calibration.image_scores, config.calibration_fpr))
+        return decision(calibration, self.config.calibration_fpr, len(self.train_paths))
 
     def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram, NeighborhoodMLP | None]:
         """The fitted parts.  Raises PNIError when there are none, or no MLP for a setting that needs it."""

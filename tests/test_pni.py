@@ -15,6 +15,7 @@ from tiny import RESNET, SCATTERING, write_category
 
 from pnilib import fitting, neighborhood
 from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.calibration import equal_files
 from pnilib.config import PNIConfig
 from pnilib.coreset import _Selection
 from pnilib.data import Dataset, Split
@@ -393,14 +394,19 @@ def test_the_released_preset_runs_end_to_end(data: Dataset, tmp_path: Path) -> N
 # -- calibration ---------------------------------------------------------------------------------
 
 
-def test_calibration_leaves_an_images_own_vectors_out(data: Dataset) -> None:
+def test_calibration_leaves_the_vectors_of_an_image_and_of_its_copies_out(tmp_path: Path) -> None:
+    data = write_category(tmp_path)
+    files = [Path(path) for path in data.train.samples["image_path"]]
+    files[7].write_bytes(files[3].read_bytes())
+    assert equal_files(files) == [[3, 7] if i in (3, 7) else [i] for i in range(10)]
     calibrated = PNI(RESNET.replace(setting="A", calibration_images=4)).fit(data.train)
     coreset, config = calibrated.coreset, calibrated.config
     assert coreset is not None and calibrated.calibration is not None
     scores, maps = [], []
     for i in (0, 3, 6, 9):  # 4 of 10, evenly spread
         features = calibrated.embedder.embed(data.train.image(i, config.geometry)[None])[0].flatten(0, 1).double()
-        others = coreset.embedding[coreset.image_idx != i].double()
+        own = torch.isin(coreset.image_idx, torch.tensor([3, 7] if i == 3 else [i]))
+        others = coreset.embedding[~own].double()
         assert len(others) < len(coreset.embedding)
         patches = (features[:, None] - others).norm(dim=2).amin(1).float().view(1, 8, 8)
         final = anomaly_maps(patches, 64, config.sigma)
@@ -422,6 +428,40 @@ def test_calibration_never_matches_the_images_own_vectors(model: PNI, data: Data
     own = np.arange(10)[:, None, None]
     assert (origin[found.match_idx] != own).all() and (origin[found.nearest_idx] != own).all()
     assert np.isfinite(found.image_scores).all() and np.isfinite(found.maps).all()
+
+
+@pytest.mark.parametrize(("n", "why"), [(1, "there is one training image alone"), (4, "training images are equal")])
+def test_without_anything_to_compare_with_there_is_no_decision(n: int, why: str, tmp_path: Path) -> None:
+    data = write_category(tmp_path / "data", n_train=n)
+    files = [Path(path) for path in data.train.samples["image_path"]]
+    for file in files[1:]:
+        file.write_bytes(files[0].read_bytes())
+    alone = PNI(SCATTERING.replace(setting="A")).fit(data.train)
+    alone.save(tmp_path / "model")
+    for model in (alone, PNI.load(tmp_path / "model")):
+        assert model.calibration is not None and model.calibration.image_scores.shape == (0,)
+        assert model.calibration.high > model.calibration.low  # for the colours of heat maps
+        found = model.predict(data.test)
+        assert np.isnan(found.threshold) and why in found.threshold_note and "nothing is called" in found.threshold_note
+        assert evaluate(found, data.test).notes == [found.threshold_note]
+
+
+def test_a_threshold_says_what_it_cannot_promise(model: PNI, data: Dataset) -> None:
+    """Three calibration images promise 25 %: asked for 2 % or for that."""
+    found = model.predict(data.test)
+    assert model.calibration is not None and found.threshold == np.nextafter(
+        model.calibration.image_scores.max(), np.float32(np.inf)
+    )
+    assert found.threshold_note.endswith(
+        "3 calibration images cannot promise fewer than 25 % false alarms (asked: 2 %)"
+    )
+    assert evaluate(found, data.test).notes == [found.threshold_note] and model.decision()[1] == found.threshold_note
+    tolerant = model.with_config(calibration_fpr=0.25)
+    tolerant.calibrate(data.train)
+    assert (
+        tolerant.predict(data.test).threshold_note == ""
+        and "no calibration" in model.with_config(sigma=1.0).decision()[1]
+    )
 
 
 def test_no_calibration_no_threshold(data: Dataset) -> None:

@@ -145,6 +145,8 @@ def fit(
         if not as_json:
             times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in model.seconds.items())
             typer.echo(f"{data.category}: fitted on {len(data.train)} images -> {folder} ({times})")
+        if note := model.decision()[1]:
+            typer.echo(f"{data.category}: {note}", err=True)
     if as_json:
         emit(done)
 
@@ -161,6 +163,8 @@ def score(
     """Score new images: OUT/scores.csv, and a heat map of each on one colour scale.  Resumes."""
     model = PNI.load(_model_folder(run), device_name(device))
     table = score_folder(model, images, out, refined=refined, progress=progress)
+    if note := model.decision(refined=refined)[1]:
+        typer.echo(note, err=True)
     if as_json:
         emit(table.to_dict("records"))
         return

@@ -12,6 +12,7 @@ from pathlib import Path
 from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.machine import deterministic
+from pnilib.maps import require_map_score
 from pnilib.pni import PNI
 from pnilib.refinement.folds import drop_folds
 from pnilib.refinement.fusion import Refinement
@@ -28,13 +29,15 @@ def refine(
     """The models of some categories with one refinement network, trained on the pools of all of them.
 
     `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to
-    `checkpoint_folder`. `keep_folds`: leave the cross-fitted models there, for a next pool of the same images. Raises
-    PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
+    `checkpoint_folder`. `keep_folds`: leave the cross-fitted models there, for a next pool of the same images.  Raises
+    PNIError when the models' configurations differ or their image score is of the patches, and what `build_pool` and
+    `train_network` raise.
     """
     work = Path(work)
     configs = [model.config for model, _ in models.values()]
     if any(config != configs[0] for config in configs):
         raise PNIError("one network for all categories needs models of one configuration: set refine_scope=category")
+    require_map_score(configs[0], "a refined map")
     build_network(configs[0])  # a fault in its settings or weights shows before the pools are made
     pools = {
         name: build_pool(model, train, work / name, name, progress=progress) for name, (model, train) in models.items()

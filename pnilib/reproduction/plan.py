@@ -43,7 +43,7 @@ __all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "sources_
 ROLES = ("mvtec", "btad", "visa")
 """The paper's data sets; another data set stands in for those that are not given."""
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raise it when a change makes finished units wrong."""
 
 

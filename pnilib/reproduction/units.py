@@ -131,7 +131,8 @@ def _fit(unit: Unit, store: Path, folder: Path, work: Path, device: str, progres
             if name in unit.keep_maps and unit.config.calibration_images > 0:
                 own = model.with_config(**unit.variants[name].to_dict())
                 calibration = own.calibrate(data.train, progress=progress)
-                found[name] = dataclasses.replace(found[name], threshold=own._threshold(own.config, False))
+                threshold, note = own.decision()
+                found[name] = dataclasses.replace(found[name], threshold=threshold, threshold_note=note)
             write_setting(folder, name, found.pop(name), data, calibration, name in unit.keep_maps)
 
 
