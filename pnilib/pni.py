@@ -115,6 +115,8 @@ class PNI:
         if names != [Path(path).name for path in self.train_paths]:
             raise PNIError("calibrate needs the images that the model was fitted on, in their order")
         count = min(self.config.calibration_images, len(train))
+        if count == 0:
+            raise PNIError("calibrate needs images: set calibration_images > 0")
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
         equal, sources = equal_files(list(train.samples["image_path"])), set(self._fitted()[0].image_idx.tolist())
         others = [i for i in chosen if not sources <= set(equal[i])]

@@ -8,6 +8,7 @@
 import dataclasses
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pnilib.machine import library_versions
 from pnilib.pni import PNI
 from pnilib.text import read_json
 
-__all__ = ["fit_or_load", "manifest", "open_run", "run_categories"]
+__all__ = ["fit_or_load", "manifest", "open_members", "open_run", "run_categories"]
 
 
 def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
@@ -100,6 +101,23 @@ def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = 
     if data.train.fingerprint() != record["data"]:
         raise PNIError(f"{place}: its training images are not those that {folder} was fitted on: fit again")
     return PNI.load(folder / "model", device), data
+
+
+def open_members(folder: Path | str, others: Sequence[Path | str], device: str = "cpu") -> dict[str, PNI]:
+    """The models of other runs that may join that of `folder` in an ensemble, by their folders.
+
+    Raises PNIError for a run that was fitted on other training images, or is named twice.
+    """
+    data, found = read_record(Path(folder))["data"], {}
+    if len({Path(one).resolve() for one in (folder, *others)}) <= len(others):
+        raise PNIError(f"{folder}: an ensemble is of several runs: name each once")
+    for other in map(Path, others):
+        if read_record(other)["data"] != data:
+            raise PNIError(
+                f"{other}: was fitted on other training images than {folder}: no ensemble can be made of them"
+            )
+        found[str(other)] = PNI.load(other / "model", device)
+    return found
 
 
 def read_record(folder: Path) -> dict[str, Any]:

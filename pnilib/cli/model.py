@@ -32,7 +32,7 @@ from pnilib.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
-from pnilib.ensembles import ensemble_predictions
+from pnilib.ensembles import predict_members
 from pnilib.errors import PNIError
 from pnilib.estimate import estimate as estimate_run
 from pnilib.evaluation import METRICS
@@ -40,7 +40,7 @@ from pnilib.evaluation import evaluate as evaluate_prediction
 from pnilib.pni import PNI
 from pnilib.refinement import ablation as refinements
 from pnilib.report import write_evaluation
-from pnilib.runs import fit_or_load, open_run, run_categories
+from pnilib.runs import fit_or_load, open_members, open_run, run_categories
 from pnilib.scored import score_folder
 
 __all__ = ["ablation", "config", "estimate", "evaluate", "fit", "score"]
@@ -131,6 +131,7 @@ def fit(
 ) -> None:
     """Learn from normal images: one model a category under OUT/<category>.  Killed, the same command resumes."""
     settings, place = build_config(profile, set_, seed), device_name(device)
+    settings.require_used(PNIConfig.parse_overrides(set_ or []))
     done = []
     for name in chosen_categories(dataset, root, category):
         data = load_dataset(dataset, root, name, **parse_options(option))
@@ -197,28 +198,26 @@ def evaluate(
 ) -> None:
     """Score the test images and compare with the ground truth: tables and pictures in <category>/evaluation.
 
-    --set changes scoring and map settings only, as combine=product; what was fitted stays.
+    --set changes scoring and map settings only, as combine=product, and of every member of an ensemble; what was fitted
+    stays.
     """
-    overrides = PNIConfig.parse_overrides(set_ or [])
+    overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
+    kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
     rows: list[dict[str, Any]] = []
     for folder in run_categories(run, category):
-        model, data = open_run(folder, device_name(device), root)
+        model, data = open_run(folder, place, root)
+        members = {str(folder): model} | open_members(
+            folder, [_same_category(other, folder) for other in with_ or []], place
+        )
         if overrides:
-            model = model.with_config(**overrides)
-            model.calibrate(data.train, progress=progress)
-        prediction = model.predict(data.test, refined=refined, progress=progress)
+            members = {name: one.with_config(**overrides) for name, one in members.items()}
+            members[str(folder)].config.require_used(overrides)
+        prediction = predict_members(members, data, calibrate=bool(overrides), refined=refined, progress=progress)
         if with_:
-            others = [open_run(_same_category(other, folder), device_name(device), root)[0] for other in with_]
-            more = (other.predict(data.test, refined=refined, progress=progress) for other in others)
-            predictions = [prediction, *more]
-            members = [model, *others]
-            calibrations = [one.refined_calibration if refined else one.calibration for one in members]
-            rule = model.config.ens_norm
-            typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
-            prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
+            rule = prediction.config.ens_norm
+            typer.echo(f"{data.category}: ensemble of {len(members)} models, scaled by {rule}", err=True)
         result = evaluate_prediction(prediction, data.test)
-        place = folder / ("evaluation" + ("-refined" if refined else "") + ("-ensemble" if with_ else ""))
-        write_evaluation(place, prediction, data.test, result)
+        write_evaluation(folder / f"evaluation{kind}", prediction, data.test, result)
         rows.append({"category": data.category} | result.metrics | {"notes": result.notes})
     if as_json:
         emit(rows)
@@ -229,7 +228,7 @@ def evaluate(
         for note in row["notes"]:
             typer.echo(f"{row['category']}: {note}")
     if len(rows) > 1 or run != folder:
-        with atomic_write(run / ("metrics-refined.csv" if refined else "metrics.csv")) as handle:
+        with atomic_write(run / f"metrics{kind}.csv") as handle:
             pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
 
 
