@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -196,6 +197,22 @@ def test_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["data", "--help"], ["fit", "-h"]):
         assert pni(*words) == 0
     assert "--set" in capsys.readouterr().out
+
+
+def test_estimate_says_what_is_free_and_refuses_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pnilib.cli import model as commands
+
+    whole = commands.estimate_run
+    monkeypatch.setattr(commands, "estimate_run", lambda *words: whole(*words, measure=False))
+    words = ["estimate", "--profile", "smoke", "--device", "cpu", "--out", tmp_path / "runs"]
+    assert pni(*words, "--n-train", 10) == 0
+    assert re.search(rf"disk: \S+ \S+ needed, \S+ \S+ free in {tmp_path / 'runs'}$", capsys.readouterr().out, re.M)
+    assert pni(*words, "--n-train", 10, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["free"]["disk"] > shown["total"]["disk"] > 0 and shown["free"]["folder"] == str(tmp_path / "runs")
+    assert "disk: " in refused(capsys, *words, "--n-train", 10**9)
 
 
 @pytest.mark.parametrize(

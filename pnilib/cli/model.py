@@ -34,6 +34,7 @@ from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
 from pnilib.ensembles import predict_members
 from pnilib.errors import PNIError
+from pnilib.estimate import Free
 from pnilib.estimate import estimate as estimate_run
 from pnilib.evaluation import METRICS
 from pnilib.evaluation import evaluate as evaluate_prediction
@@ -70,28 +71,33 @@ def estimate(
     ] = False,
     seeds: Annotated[int, typer.Option(help="With --grid: seeds, as in `pni reproduce`.")] = 3,
     network_seeds: Annotated[int | None, typer.Option(help="With --grid: as in `pni reproduce`.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where the fit would write: its disk is looked at.")
+    ] = Path(),
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Memory and time of a fit before it starts, stage by stage; status 2 with advice when memory will not suffice.
+    """Memory, disk and time of a fit before it starts, stage by stage; status 2 with advice when it will not fit.
 
     With --grid: the whole reproduction, timed in pieces of some minutes on the CPU; no data are needed.
     """
     place = device_name(device)
+    free = Free.now(place, out)
     if grid:
-        _estimate_grid(profile, set_, seeds, network_seeds, place, as_json)
+        _estimate_grid(profile, set_, seeds, network_seeds, place, free, as_json)
         return
     plan = estimate_run(build_config(profile, set_, None), n_train, n_test, place)
     if as_json:
         total = {"seconds": plan.seconds, "memory": plan.memory, "disk": plan.disk}
-        emit({"stages": [dataclasses.asdict(stage) for stage in plan.stages], "total": total})
+        stages = [dataclasses.asdict(stage) for stage in plan.stages]
+        emit({"stages": stages, "total": total, "free": dataclasses.asdict(free)})
     else:
-        typer.echo(plan.format())
-    plan.require_memory()
+        typer.echo(f"{plan.format()}\n{free.against(plan.memory, plan.disk)}")
+    plan.require(free)
 
 
 def _estimate_grid(
-    profile: str, set_: list[str] | None, seeds: int, network_seeds: int | None, device: str, as_json: bool
+    profile: str, set_: list[str] | None, seeds: int, network_seeds: int | None, device: str, free: Free, as_json: bool
 ) -> None:
     from pnilib.estimate import PAPER_COUNTS, estimate_work  # plans and networks: seconds to import
     from pnilib.reproduction.cost import paper_sources, work_of
@@ -110,9 +116,10 @@ def _estimate_grid(
         emit(found.records())
         return
     typer.echo(found.format())
+    whole = found.of()
     typer.echo(
         f"{len(plan.units)} units of work one after another on {device}; memory: of one unit; disk: if nothing is "
-        "deleted (features and pools go when their category is done)"
+        f"deleted (features and pools go when their category is done)\n{free.against(whole.memory, whole.disk)}"
     )
 
 
