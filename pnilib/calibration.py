@@ -1,43 +1,32 @@
 """The normal-only threshold: which training images can be scored without themselves, and what that promises.
 
-A training image is scored without the coreset vectors that came from it.  Those of an equal file must go as well, or
-the image would be compared with itself; where none are left, it says nothing about other normal images.
+A training image is scored without the coreset vectors that came from it.  Those of an equal image must go as well, or
+it would be compared with itself; where none are left, it says nothing about other normal images.
 """
 
 import hashlib
 import math
-import os
-from collections import Counter
-from collections.abc import Sequence
 
-from pnilib.errors import PNIError
+from pnilib.data import Split
+from pnilib.images import Geometry
 from pnilib.metrics import normal_threshold, threshold_note
 from pnilib.prediction import Calibration
 
-__all__ = ["decision", "equal_files"]
+__all__ = ["decision", "equal_images"]
 
 
-def equal_files(paths: Sequence[str | os.PathLike[str]]) -> list[list[int]]:
-    """For each file the indices of all files with the same bytes, its own among them.
+def equal_images(split: Split, geometry: Geometry) -> list[list[int]]:
+    """For each image the indices of all that are equal once decoded, resized and cropped, its own among them.
 
-    Only files of equal length are read.  Raises PNIError for one that cannot be.
+    Raises PNIError for one that cannot be read.
     """
-    try:
-        sizes = [os.stat(path).st_size for path in paths]
-        common = Counter(sizes)
-        keys: list[tuple[int, object]] = []
-        for i, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-            if common[size] == 1:
-                keys.append((size, i))
-                continue
-            with open(path, "rb") as file:
-                keys.append((size, hashlib.file_digest(file, "sha256").digest()))
-    except OSError as fault:
-        raise PNIError(f"{fault.filename}: cannot be read ({fault.strerror}): check the file") from None
-    groups: dict[tuple[int, object], list[int]] = {}
-    for i, key in enumerate(keys):
-        groups.setdefault(key, []).append(i)
-    return [groups[key] for key in keys]
+    groups: dict[bytes, list[int]] = {}
+    of = []
+    for i in range(len(split)):
+        group = groups.setdefault(hashlib.sha256(split.image(i, geometry).numpy().tobytes()).digest(), [])
+        group.append(i)
+        of.append(group)
+    return of
 
 
 def decision(calibration: Calibration | None, fpr: float, n_train: int) -> tuple[float, str]:

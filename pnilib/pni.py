@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
-from pnilib.calibration import decision, equal_files
+from pnilib.calibration import decision, equal_images
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset, coreset_size
 from pnilib.data import Split
@@ -106,7 +106,7 @@ class PNI:
         return self
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
-        """Score normal training images, each without the coreset vectors that came from it or from an equal file.
+        """Score normal training images, each without the coreset vectors that came from it or from an equal one.
 
         An image that has no others to be compared with is left out; without any that has, there is no threshold.
         With a refinement network, their refined maps are calibrated too.
@@ -118,7 +118,7 @@ class PNI:
         if count == 0:
             raise PNIError("calibrate needs images: set calibration_images > 0")
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
-        equal, sources = equal_files(list(train.samples["image_path"])), set(self._fitted()[0].image_idx.tolist())
+        equal, sources = equal_images(train, self.config.geometry), set(self._fitted()[0].image_idx.tolist())
         others = [i for i in chosen if not sources <= set(equal[i])]
         split = Split(train.samples.iloc[others or chosen], train.root)
         own, variants = [equal[i] for i in others or chosen], {"": self.config}
