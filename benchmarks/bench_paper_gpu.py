@@ -11,7 +11,6 @@ greedy selection, which is slower on noise than on photographs.  The estimate ma
 import argparse
 import contextlib
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image
 from pnilib.config import PNIConfig
 from pnilib.data import Split
 from pnilib.estimate import estimate
+from pnilib.machine import peak_memory
 from pnilib.pni import PNI
 
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "seconds": measured,
         "estimated_seconds": {stage.name: stage.seconds for stage in expected.stages},
         "peak_gpu_gb": torch.cuda.max_memory_allocated(options.device) / 1e9 if on_gpu else None,
-        "peak_host_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_host_gb": peak_memory() / 1e9,
         "estimated_gb": expected.memory / 1e9,
         "loss": [row["loss"] for row in model.history],
     }

@@ -140,8 +140,8 @@ def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> 
             metrics[prefix + "fp"] = float("nan") if counts is None else float(counts.fp)
             metrics[prefix + "fn"] = float("nan") if counts is None else float(counts.fn)
         interval = bootstrap_interval(image_auroc, scores, labels)
-    if np.isnan(prediction.threshold):
-        notes.append("no normal-only threshold: the model carries no calibration for these settings")
+    if np.isnan(prediction.threshold) or prediction.threshold_note:
+        notes.append(prediction.threshold_note or "no normal-only threshold: the prediction carries none")
     notes += sorted({str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning)})
     for other in caught:
         if not issubclass(other.category, UndefinedMetricWarning):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import Coreset
+from pnilib.maps import repeat_inner
 from pnilib.neighborhood import NeighborhoodMLP, log_probability
 from pnilib.position import PositionHistogram
 from pnilib.scoring import PatchScores, patch_distances, score_patches, tau
@@ -29,16 +30,17 @@ def score_image(
     position: PositionHistogram | None,
     mlp: NeighborhoodMLP | None,
     variants: dict[str, PNIConfig],
-    without_image: int | None = None,
+    without_image: int | list[int] | None = None,
 ) -> dict[str, tuple[PatchScores, Float32[Tensor, "cells k"]]]:
-    """By variant: the patch scores of one image, row-major, and each patch's k nearest coreset distances.
+    """By variant: the patch scores of one image, row-major, and each patch's k smallest coreset distances, ascending.
 
-    k is 1, or `reweight_neighbors` with image_score=reweight.  `without_image`: training image whose own coreset
-    vectors must not be used.  `position` and `mlp` may be None where no variant's gates look at them.
+    k is 1, or `reweight_neighbors` with image_score=reweight (less where fewer vectors may be used).
+    `without_image`: training images whose coreset vectors must not be used, unless all are theirs.  `position` and
+    `mlp` may be None where no variant's gates look at them.
     """
     device, vectors = features.device, coreset.embedding.to(features.device)
     emb_to_dist = coreset.emb_to_dist.to(device)
-    barred = None if without_image is None else (coreset.image_idx == without_image).to(device)
+    barred = None if without_image is None else torch.isin(coreset.image_idx, torch.tensor(without_image)).to(device)
     if barred is not None and bool(barred.all()):
         barred = None  # a single training image: nothing else to compare with
     logits = None
@@ -64,7 +66,8 @@ def score_image(
             p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
             scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
             if config.image_score == "reweight":
-                near = distances.topk(min(config.reweight_neighbors, len(vectors)), dim=1, largest=False).values
+                usable = len(vectors) - (0 if barred is None else int(barred.sum()))
+                near = distances.topk(min(config.reweight_neighbors, usable), dim=1, largest=False).values
             else:
                 near = distances.gather(1, scores.nearest_idx[:, None])
             parts[name].append((scores, near))
@@ -104,4 +107,8 @@ def explain_image(
         logits = mlp.logits_map(features[None])[0].flatten(0, 1).cpu()
         p_nb = log_probability(logits, config.temperature).exp()[cells, coreset.emb_to_dist[near]]
         table |= {"p_neighborhood": p_nb, "open_neighborhood": p_nb > threshold}
-    return pd.DataFrame({name: column.numpy() for name, column in table.items()})
+    rows = pd.DataFrame({name: column.numpy() for name, column in table.items()})
+    if config.border == "replicate":
+        shown = repeat_inner(cells.view(1, gh, gw), config.border_cells).flatten().numpy()
+        rows = rows.iloc[shown].reset_index(drop=True).assign(row=rows["row"], column=rows["column"])
+    return rows

@@ -5,14 +5,15 @@ described in [21]" (PNI sec. 3.1).  Both are linear in rows and in columns, so o
 
     map = G P G^T,    G = (Gaussian along an axis) (bilinear resize along an axis),  crop x grid
 
-The paper does not define the image score; `image_score` offers the four of the release (B23).
+The paper does not define the image score; `image_score` offers the four of the release (B23).  Two are of the map
+(`MAP_SCORES`), and follow it through refinement and ensembles; two are of the patches.
 """
 
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -21,7 +22,10 @@ from torch.nn import functional as F
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 
-__all__ = ["anomaly_maps", "ensemble", "image_scores", "repeat_inner"]
+__all__ = ["MAP_SCORES", "anomaly_maps", "ensemble", "image_scores", "repeat_inner", "require_map_score"]
+
+MAP_SCORES = ("max", "top1")
+"""Image scores that are computed from the final map alone."""
 
 
 @lru_cache(maxsize=16)
@@ -34,12 +38,19 @@ def _smoothing_matrix(size: int, grid: int, sigma: float) -> Float32[ndarray, "s
     return resized.astype(np.float32)
 
 
-def repeat_inner(patch_scores: Float32[Tensor, "b gh gw"], border: int) -> Float32[Tensor, "b gh gw"]:
-    """Overwrite the outer `border` cells with the nearest inner cell (border=replicate, B12)."""
-    gh, gw = patch_scores.shape[1:]
-    rows = torch.arange(gh, device=patch_scores.device).clamp(border, gh - 1 - border)
-    columns = torch.arange(gw, device=patch_scores.device).clamp(border, gw - 1 - border)
-    return patch_scores[:, rows][:, :, columns]
+def repeat_inner(cells: Shaped[Tensor, "b gh gw *k"], border: int) -> Shaped[Tensor, "b gh gw *k"]:
+    """Overwrite the outer `border` cells with the nearest inner cell (border=replicate, B12); twice is as once."""
+    gh, gw = cells.shape[1:3]
+    rows = torch.arange(gh, device=cells.device).clamp(border, gh - 1 - border)
+    columns = torch.arange(gw, device=cells.device).clamp(border, gw - 1 - border)
+    return cells[:, rows][:, :, columns]
+
+
+def require_map_score(config: PNIConfig, what: str) -> None:
+    """Raises PNIError when the image score is one of the patches, not of `what`, such as "a refined map"."""
+    if config.image_score not in MAP_SCORES:
+        ways = " or ".join(MAP_SCORES)
+        raise PNIError(f"image_score={config.image_score} is of the patches, not of {what}: set image_score to {ways}")
 
 
 def anomaly_maps(patch_scores: Float32[Tensor, "b gh gw"], size: int, sigma: float) -> Float32[Tensor, "b size size"]:
@@ -59,8 +70,9 @@ def image_scores(
     """One score an image (PAPER_AUDIT A.10):
 
     max: of the final map.  raw_max: of the patch scores.  top1: mean of the highest 1 % of the map's pixels.
-    reweight: PatchCore's s (1 - exp(s) / sum_k exp(d_k)) over the k nearest coreset vectors of the worst
-    cell, whose score is s and whose distances are d_k.
+    reweight: the release's s (1 - exp(s) / sum_k exp(d_k)), 0 to s: d_k are the k smallest coreset distances of the
+    worst cell, the one whose s = d_1 is largest.  All are feature units, whatever lambda and `baseline`; cells that the
+    border overwrites do not count.
     """
     if config.image_score == "max":
         return maps.flatten(1).amax(1)
@@ -69,11 +81,11 @@ def image_scores(
     if config.image_score == "top1":
         flat = maps.flatten(1)
         return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
-    flat = patch_scores.flatten(1)
-    worst = flat.argmax(1)
-    s = flat.gather(1, worst[:, None])[:, 0]
-    d = nearest_distances.flatten(1, 2)[torch.arange(len(flat)), worst]
-    return s * (1 - torch.exp(s - d.logsumexp(1)))
+    if config.border == "replicate":
+        nearest_distances = repeat_inner(nearest_distances, config.border_cells)
+    flat = nearest_distances.flatten(1, 2)
+    d = flat[torch.arange(len(flat)), flat[..., 0].argmax(1)]
+    return d[:, 0] * (1 - d.softmax(1)[:, 0])
 
 
 def ensemble(maps: list[Float32[ndarray, "n h w"]], limits: list[tuple[float, float]]) -> Float32[ndarray, "n h w"]:

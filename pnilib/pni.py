@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.calibration import decision, equal_images
 from pnilib.config import NEEDS, SETTINGS, PNIConfig
 from pnilib.coreset import Coreset, coreset_size
 from pnilib.data import Split
@@ -28,8 +30,8 @@ from pnilib.errors import PNIError
 from pnilib.features import Embedder
 from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
 from pnilib.inference import explain_image, score_image
-from pnilib.maps import anomaly_maps, image_scores, repeat_inner
-from pnilib.metrics import normal_threshold
+from pnilib.machine import deterministic_method
+from pnilib.maps import MAP_SCORES, anomaly_maps, image_scores, repeat_inner, require_map_score
 from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
@@ -48,8 +50,9 @@ _LATE = {
 """Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `_cut`."""
 
 
-def _calibration(found: Prediction) -> Calibration:
-    return Calibration(found.image_scores, float(found.maps.min()), float(found.maps.max()))
+def _calibration(found: Prediction, comparable: bool) -> Calibration:
+    scores = found.image_scores[: None if comparable else 0]
+    return Calibration(scores, float(found.maps.min()), float(found.maps.max()))
 
 
 class PNI:
@@ -58,9 +61,10 @@ class PNI:
     >>> model = PNI(PNIConfig.profile("demo")).fit(dataset.train)
     >>> prediction = model.predict(dataset.test)
 
-    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed.  After `fit` or `load`:
-    `position` and `mlp` are None where the setting did not need them; `train_fingerprint` is `Split.fingerprint()` of
-    the training images, "" in a model saved before pnilib kept it.
+    `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed, on CUDA as far as
+    torch's deterministic algorithms go (`pnilib.machine`), which are asked for while this class works.  After `fit` or
+    `load`: `position` and `mlp` are None where the setting did not need them; `train_fingerprint` is
+    `Split.fingerprint()` of the training images, "" in a model saved before pnilib kept it.
     """
 
     def __init__(self, config: PNIConfig | None = None, device: str = "cpu") -> None:
@@ -80,6 +84,7 @@ class PNI:
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @deterministic_method
     def fit(self, train: Split, *, workdir: Path | str | None = None, progress: bool = False) -> "PNI":
         """Learn from normal images.
 
@@ -108,8 +113,9 @@ class PNI:
         return self
 
     def calibrate(self, train: Split, *, progress: bool = False) -> Calibration:
-        """Score normal training images, each without the coreset vectors that came from it.
+        """Score normal training images, each without the coreset vectors that came from it or from an equal one.
 
+        An image that has no others to be compared with is left out; without any that has, there is no threshold.
         With a refinement network, their refined maps are calibrated too.  Raises PNIError for other images than the
         model was fitted on; of a model that was saved before pnilib kept their fingerprint only the file names can be
         compared.
@@ -126,13 +132,18 @@ class PNI:
                 "calibrate needs these"
             )
         count = min(self.config.calibration_images, len(train))
+        if count == 0:
+            raise PNIError("calibrate needs images: set calibration_images > 0")
         chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
-        split = Split(train.samples.iloc[chosen], train.root)
-        own, variants = [int(i) for i in chosen], {"": self.config}
-        self.calibration = _calibration(self._predict(split, variants, own, progress, "calibration")[""])
-        if self.refinement is not None:
-            refined = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
-            self.refined_calibration = _calibration(refined)
+        equal, sources = equal_images(train, self.config.geometry), set(self._fitted()[0].image_idx.tolist())
+        others = [i for i in chosen if not sources <= set(equal[i])]
+        split = Split(train.samples.iloc[others or chosen], train.root)
+        own, variants = [equal[i] for i in others or chosen], {"": self.config}
+        found = self._predict(split, variants, own, progress, "calibration")[""]
+        self.calibration = _calibration(found, bool(others))
+        if self.refinement is not None and self.config.image_score in MAP_SCORES:
+            found = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
+            self.refined_calibration = _calibration(found, bool(others))
         return self.calibration
 
     # -- scoring -------------------------------------------------------------------------------
@@ -219,26 +230,29 @@ class PNI:
     ) -> dict[str, Prediction]:
         """`predict` under several scoring or fusion settings at once: features and distances are computed once.
 
-        Raises PNIError for `refined` settings that the network was not trained for.
+        Raises PNIError for `refined` settings that the network was not trained for, or an image score of the patches.
         """
         self._fitted(*variants.values())
         for config in variants.values():
             trained = self.refinement is not None
             if refined and (not trained or config.stage_key("refinement") != self.config.stage_key("refinement")):
                 raise PNIError("the model has no refinement network of these settings: train one with `pni refine`")
+            if refined:
+                require_map_score(config, "a refined map")
         return self._predict(images, variants, None, progress, "scoring", self.refinement if refined else None)
 
+    @deterministic_method
     @torch.no_grad()
     def _predict(
         self,
         images: Split | Tensor,
         variants: dict[str, PNIConfig],
-        own_image: list[int] | None,
+        own_image: Sequence[int | list[int]] | None,
         progress: bool,
         what: str,
         refinement: Refinement | None = None,
     ) -> dict[str, Prediction]:
-        """`own_image`: index among the training images whose coreset vectors each image must not use."""
+        """`own_image`: indices of the training images whose coreset vectors each image must not use."""
         if len(images) == 0:
             raise PNIError("there are no images to score: check the folder")
         self._fitted(*variants.values())
@@ -254,21 +268,24 @@ class PNI:
             excluded = None if own_image is None else own_image[i]
             for name, (scores, distances) in self._score(features, variants, excluded).items():
                 config, into = variants[name], result[name]
-                patches = scores.score.view(1, *features.shape[:2])
-                if config.border == "replicate":
-                    patches = repeat_inner(patches, config.border_cells)
+                cells = (scores.score, scores.match_idx, scores.nearest_idx)
+                patches, match, nearest = (values.view(1, *features.shape[:2]) for values in cells)
+                if config.border == "replicate":  # a border cell shows its inner one's score, so its matches too
+                    patches, match, nearest = (
+                        repeat_inner(values, config.border_cells) for values in (patches, match, nearest)
+                    )
                 final = anomaly_maps(patches, config.image_crop, config.sigma)
                 if refinement is not None:
                     final = refinement(image.to(final.device), final[0], config)[None]
                 into.maps[i] = final[0].cpu().numpy()
                 into.image_scores[i] = float(image_scores(final, patches, distances.view(*patches.shape, -1), config))
                 into.patch_scores[i] = patches[0].cpu().numpy()
-                into.match_idx[i] = scores.match_idx.view(patches.shape[1:]).cpu().numpy()
-                into.nearest_idx[i] = scores.nearest_idx.view(patches.shape[1:]).cpu().numpy()
+                into.match_idx[i] = match[0].cpu().numpy()
+                into.nearest_idx[i] = nearest[0].cpu().numpy()
         return result
 
     def _score(
-        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | None
+        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | list[int] | None
     ) -> dict[str, tuple[PatchScores, Tensor]]:
         """By variant: patch scores and distances; those of one `emb_ratio` share the distances."""
         coreset, position, mlp = self._fitted()
@@ -281,6 +298,8 @@ class PNI:
 
     def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
         n, side, grid = len(paths), config.image_crop, self.embedder.grid
+        own = config == self.config
+        threshold, note = self.decision(refined=refined) if own else decision(None, config.calibration_fpr, 0)
         return Prediction(
             config,
             paths,
@@ -289,15 +308,15 @@ class PNI:
             patch_scores=np.empty((n, *grid), np.float32),
             match_idx=np.empty((n, *grid), np.int32),
             nearest_idx=np.empty((n, *grid), np.int32),
-            threshold=self._threshold(config, refined),
+            threshold=threshold,
             refined=refined,
+            threshold_note=note,
         )
 
-    def _threshold(self, config: PNIConfig, refined: bool) -> float:
+    def decision(self, *, refined: bool = False) -> tuple[float, str]:
+        """The normal-only threshold, NaN for none; and why there is none, or what it cannot promise ("": nothing)."""
         calibration = self.refined_calibration if refined else self.calibration
-        if calibration is None or config != self.config:
-            return math.nan
-        return float(normal_threshold(calibration.image_scores, config.calibration_fpr))
+        return decision(calibration, self.config.calibration_fpr, len(self.train_paths))
 
     def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram | None, NeighborhoodMLP | None]:
         """The fitted parts.  Raises PNIError when there are none, or one is missing that a configuration needs."""
@@ -307,6 +326,7 @@ class PNI:
             self._require_compatible(config)
         return self.coreset, self.position, self.mlp
 
+    @deterministic_method
     def embed(self, image: Float32[Tensor, "3 h w"]) -> Float32[Tensor, "gh gw d"]:
         """Local features of one RGB image in [0, 1].  Raises PNIError for another size than configured, or NaN."""
         side = self.config.image_crop
@@ -317,13 +337,15 @@ class PNI:
             raise PNIError("features are not finite: the image holds NaN or the weights do not fit")
         return features
 
+    @deterministic_method
     @torch.no_grad()
     def explain(self, image: Float32[Tensor, "3 h w"]) -> pd.DataFrame:
         """Why each patch of one image scores as it does: one row a grid cell, row-major.
 
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
         that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
-        match_distance of the vector that counts; and the training image and cell that both vectors came from.
+        match_distance of the vector that counts; and the training image and cell that both vectors came from.  With
+        border=replicate a border cell's row is that of the inner cell whose score it shows.
         """
         return explain_image(self.embed(image), *self._fitted(self.config), self.config)
 

@@ -14,7 +14,8 @@ __all__ = ["Calibration", "Prediction"]
 class Calibration:
     """Scores of normal training images, each scored without the coreset vectors taken from it.
 
-    image_scores: (k,).  low, high: minimum and maximum over their map pixels.
+    image_scores: (k,), none where every image would be compared with itself alone.  low, high: minimum and maximum over
+    the map pixels of the scored images, with (k = 0) or without their own vectors.
     An approximation of fitting without that image: the coreset was chosen, and the neighborhood MLP and the position
     histogram were fitted, with it.
     """
@@ -30,7 +31,8 @@ class Prediction:
 
     maps: final anomaly maps (n, h, w).  image_scores: (n,).  patch_scores: S(x) before smoothing (n, gh, gw).
     match_idx: the C_emb vector that S(x) is measured to; nearest_idx: the nearest one regardless of gates; both
-    (n, gh, gw).  threshold: normal-only image threshold, NaN without calibration.  refined: whether the maps went
+    (n, gh, gw).  threshold: normal-only image threshold, NaN for none; threshold_note: why there is none, or what it
+    cannot promise.  refined: whether the maps went
     through the refinement network, which puts them on another scale.
     """
 
@@ -43,3 +45,4 @@ class Prediction:
     nearest_idx: Int32[ndarray, "n gh gw"]
     threshold: float
     refined: bool = False
+    threshold_note: str = ""

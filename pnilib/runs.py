@@ -10,7 +10,7 @@ import json
 import platform
 import re
 import shutil
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,20 @@ from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.data.files import refuse_output_around
 from pnilib.errors import PNIError
+from pnilib.machine import library_versions
 from pnilib.pni import PNI
 from pnilib.text import read_json
 
-__all__ = ["category_folder", "fit_or_load", "manifest", "open_data", "open_run", "read_record", "run_categories"]
+__all__ = [
+    "category_folder",
+    "fit_or_load",
+    "manifest",
+    "open_data",
+    "open_members",
+    "open_run",
+    "read_record",
+    "run_categories",
+]
 
 _TAKEN = re.compile(r"refinement|metrics(-refined)?(-ensemble)?\.csv", re.IGNORECASE)
 """What `pni refine` and `pni evaluate` write beside the category folders."""
@@ -38,7 +48,7 @@ def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
         "versions": {
             "pnilib": pnilib_version(),
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "numpy", "faiss-cpu")},
+            **library_versions("torch", "torchvision", "numpy"),
         },
     }
 
@@ -127,6 +137,23 @@ def open_data(folder: Path | str, root: Path | str | None = None) -> Dataset:
     if data.train.fingerprint() != record["data"]:
         raise PNIError(f"{place}: its training images are not those that {folder} was fitted on: fit again")
     return data
+
+
+def open_members(folder: Path | str, others: Sequence[Path | str], device: str = "cpu") -> dict[str, PNI]:
+    """The models of other runs that may join that of `folder` in an ensemble, by their folders.
+
+    Raises PNIError for a run that was fitted on other training images, or is named twice.
+    """
+    data, found = read_record(Path(folder))["data"], {}
+    if len({Path(one).resolve() for one in (folder, *others)}) <= len(others):
+        raise PNIError(f"{folder}: an ensemble is of several runs: name each once")
+    for other in map(Path, others):
+        if read_record(other)["data"] != data:
+            raise PNIError(
+                f"{other}: was fitted on other training images than {folder}: no ensemble can be made of them"
+            )
+        found[str(other)] = PNI.load(other / "model", device)
+    return found
 
 
 def read_record(folder: Path) -> dict[str, Any]:

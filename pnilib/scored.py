@@ -119,9 +119,8 @@ def score_images(
             table.to_csv(handle, index=False, lineterminator="\n")
         notes += _clear(out, table, listed)
         record.unlink()
-    if (table["score"].notna() & table["defective"].isna()).any():
-        n = len(calibration.image_scores)
-        notes.append(f"no decisions (column `defective` is empty): calibrated on {n} images, which give no threshold")
+    if note := model.decision(refined=refined)[1]:
+        notes.append(note)
     return Scores(table, folder, notes)
 
 

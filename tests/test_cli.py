@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -171,26 +171,46 @@ def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFi
     assert "I-AUROC" in capsys.readouterr().out
 
 
-def test_a_category_called_like_the_table(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(run / "cable", tmp_path / "metrics.csv")
-    assert pni("evaluate", tmp_path, "--device", "cpu", "--quiet") == 0
-    assert (tmp_path / "metrics.csv/evaluation/scores.csv").is_file() and len(
-        pd.read_csv(tmp_path / "all-metrics.csv")
-    ) == 1
-
-
 def test_ensemble_of_two_runs(demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pni("fit", "-d", "demo", "-r", demo, "-o", tmp_path, *SMOKE, "--set", "dim=16") == 0
-    assert pni("evaluate", run, "--with", tmp_path, "--device", "cpu", "--quiet", "--json") == 0
-    shown = capsys.readouterr()
-    assert "ensemble of 2 models, scaled by minmax_train" in shown.err
-    both = pd.read_csv(run / "cable" / "evaluation-ensemble" / "scores.csv").score
-    models = [PNI.load(folder / "cable" / "model") for folder in (run, tmp_path)]
-    test = load_dataset("demo", demo).test
-    maps = [model.predict(test).maps for model in models]
-    limits = [(model.calibration.low, model.calibration.high) for model in models if model.calibration]
-    by_hand = np.mean([(m - low) / (high - low) for m, (low, high) in zip(maps, limits, strict=True)], axis=0)
-    assert both.to_numpy() == pytest.approx(by_hand.reshape(len(test), -1).max(1), rel=1e-5)
+    """Plain, and with a change that every member must make."""
+    other, plain = tmp_path / "other", run / "metrics.csv"
+    assert pni("fit", "-d", "demo", "-r", demo, "-o", other, *SMOKE, "--set", "dim=16") == 0
+    assert pni("evaluate", run, "--device", "cpu", "--quiet") == 0
+    before, data = plain.read_bytes(), load_dataset("demo", demo)
+    for change in ({}, {"combine": "product"}):
+        sets = [word for name, value in change.items() for word in ("--set", f"{name}={value}")]
+        assert pni("evaluate", run, "--with", other, *sets, "--device", "cpu", "--quiet") == 0
+        shown = capsys.readouterr()
+        assert "ensemble of 2 models, scaled by minmax_train" in shown.err
+        assert "an ensemble has none of its own" in shown.out
+        both = pd.read_csv(run / "cable" / "evaluation-ensemble" / "scores.csv").score
+        scaled = []
+        for folder in (run, other):
+            model = PNI.load(folder / "cable" / "model").with_config(**change)
+            found = model.calibrate(data.train)
+            scaled.append((model.predict(data.test).maps - found.low) / (found.high - found.low))
+        by_hand = np.mean(scaled, axis=0).reshape(len(data.test), -1).max(1)
+        assert both.to_numpy() == pytest.approx(by_hand, rel=1e-5)
+    assert plain.read_bytes() == before and (run / "metrics-ensemble.csv").exists()
+
+
+def test_what_is_no_ensemble_is_refused_before_anything_is_scored(
+    demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = dict(categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, progress=False)
+    changed = make_demo(tmp_path / "changed", **size, seed=1)  # type: ignore[arg-type]
+    for name, root in (("ungated", demo), ("elsewhere", changed)):
+        assert pni("fit", "-d", "demo", "-r", root, "-o", tmp_path / name, *SMOKE, "--set", "setting=A") == 0
+    monkeypatch.setattr(PNI, "_predict", lambda *_, **__: pytest.fail("scored before it was refused"))
+    for other, change, expected in (
+        (tmp_path / "ungated", "sigma=4", "ungated/cable has setting=A, "),
+        (tmp_path / "ungated", "image_score=raw_max", "image_score=raw_max is of the patches"),
+        (tmp_path / "ungated", "baseline=patchcore", "baseline counts for setting=A only"),
+        (tmp_path / "elsewhere", "sigma=4", "was fitted on other training images"),
+        (run / "cable", "sigma=4", "name each once"),
+    ):
+        words = ("evaluate", run, "--with", other, "--device", "cpu", "--quiet", "--set", change)
+        assert expected in refused(capsys, *words)
 
 
 def test_evaluate_refuses_what_was_fitted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +282,22 @@ def test_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["data", "--help"], ["fit", "-h"]):
         assert pni(*words) == 0
     assert "--set" in capsys.readouterr().out
+
+
+def test_estimate_says_what_is_free_and_refuses_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pnilib.cli import model as commands
+
+    whole = commands.estimate_run
+    monkeypatch.setattr(commands, "estimate_run", lambda *words: whole(*words, measure=False))
+    words = ["estimate", "--profile", "smoke", "--device", "cpu", "--out", tmp_path / "runs"]
+    assert pni(*words, "--n-train", 10) == 0
+    assert re.search(rf"disk: \S+ \S+ needed, \S+ \S+ free in {tmp_path / 'runs'}$", capsys.readouterr().out, re.M)
+    assert pni(*words, "--n-train", 10, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["free"]["disk"] > shown["total"]["disk"] > 0 and shown["free"]["folder"] == str(tmp_path / "runs")
+    assert "disk: " in refused(capsys, *words, "--n-train", 10**9)
 
 
 @pytest.mark.parametrize(

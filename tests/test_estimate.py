@@ -1,6 +1,7 @@
 """The sizes are those of the real tensors; more of anything needs more; what will not fit is refused."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import RESNET, SCATTERING, write_category
 from pnilib.backbones import load_backbone
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.estimate import Estimate, Stage, estimate, sizes
+from pnilib.estimate import Estimate, Free, Stage, estimate, sizes
 from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.pni import PNI
 
@@ -112,6 +113,32 @@ def test_what_does_not_fit_is_refused_with_advice(changes: dict[str, object], ad
     with pytest.raises(PNIError, match=f"needs .* of memory, .* are free: .*{advice}") as caught:
         found.require_memory(found.memory - 1)
     assert "\n" not in str(caught.value)
+
+
+def test_disk_and_memory_are_compared_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = estimate(PAPER, 200, 100, measure=False)
+    for memory, disk, expected in [
+        (0, 0, None), (1, 0, "^neighborhood: needs [^;]*$"), (0, 1, "^disk: .* needed, .* free in runs: make room"),
+        (1, 1, "^neighborhood: needs .*; disk: "),
+    ]:  # fmt: skip
+        free = Free(found.memory - memory, found.disk - disk, Path("runs"))
+        if expected is None:
+            assert found.require(free) is found
+            continue
+        with pytest.raises(PNIError, match=expected) as caught:
+            found.require(free)
+        assert "\n" not in str(caught.value)
+    assert Free(10**9, 2 * 10**6, Path("runs")).against(3 * 10**9, 999) == (
+        "memory: 3.0 GB needed, 1.0 GB free; disk: 999 B needed, 2 MB free in runs"
+    )
+    asked: list[Path] = []
+
+    def usage(path: Path) -> tuple[int, int, int]:
+        asked.append(path)
+        return shutil._ntuple_diskusage(9, 2, 7)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert Free.now("cpu", tmp_path / "not" / "yet").disk == 7 and asked == [tmp_path]
 
 
 def test_features_that_do_not_fit_belong_on_disk() -> None:

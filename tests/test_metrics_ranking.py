@@ -15,6 +15,7 @@ from pnilib.metrics import (
     normal_threshold,
     precision_recall_curve,
     roc_curve,
+    threshold_note,
 )
 
 
@@ -159,17 +160,27 @@ def test_error_counts_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("fpr", [0.0, 0.01, 0.05, 0.29, 0.5])
-def test_normal_threshold_calls_the_allowed_number(dtype, fpr):
-    scores = np.random.default_rng(0).standard_normal(100).astype(dtype)
-    threshold = normal_threshold(scores, fpr)
-    assert np.sum(scores >= threshold) == round(fpr * 100)  # distinct scores: exactly as many as allowed
-    lower = np.nextafter(dtype(threshold), dtype(-np.inf))
-    assert np.sum(scores >= lower) == round(fpr * 100) + 1  # and no smaller threshold would do
+@pytest.mark.parametrize(("n", "fpr", "rank"), [(99, 0.01, 99), (99, 0.05, 95), (99, 0.29, 71), (50, 0.02, 50),
+                                                (49, 0.02, 49), (48, 0.02, 48), (8, 0.02, 8), (8, 0.0, 8), (1, 0.3, 1),
+                                                (3, 0.25, 3), (3, 0.5, 2), (100, 0.02, 99)])  # fmt: skip
+def test_normal_threshold_is_just_above_the_conformal_rank(dtype, n, fpr, rank):
+    """ceil((n + 1) (1 - fpr)) by hand, or the largest where that exceeds n."""
+    scores = np.random.default_rng(0).standard_normal(n).astype(dtype)
+    assert normal_threshold(scores, fpr) == np.nextafter(np.sort(scores)[rank - 1], dtype(np.inf))
+
+
+@pytest.mark.parametrize(("n", "fpr", "said"), [
+    (8, 0.02, "threshold: 8 calibration images cannot promise fewer than 11.1 % false alarms (asked: 2 %)"),
+    (1, 0.25, "threshold: 1 calibration image cannot promise fewer than 50 % false alarms (asked: 25 %)"),
+    (50, 0.0, "threshold: 50 calibration images cannot promise fewer than 1.96 % false alarms (asked: 0 %)"),
+    (49, 0.02, ""), (3, 0.25, ""), (99, 0.01, ""), (48, 0.02, "2.04 %"),
+])  # fmt: skip
+def test_a_promise_that_cannot_hold_is_named(n, fpr, said):
+    assert said in threshold_note(n, fpr) and bool(said) == bool(threshold_note(n, fpr))
 
 
 def test_normal_threshold_with_ties_stays_below_the_share():
-    # k = floor(0.5 * 4) = 2, third largest = 1: more than 1 means nobody but 2
+    # k = floor(0.5 * 5) = 2, second largest = 1: more than 1 means nobody but 2
     assert normal_threshold([2.0, 1.0, 1.0, 1.0], 0.5) == np.nextafter(1.0, 2.0)
     with pytest.warns(UndefinedMetricWarning, match="no normal score"):
         assert np.isnan(normal_threshold([]))
@@ -178,11 +189,11 @@ def test_normal_threshold_with_ties_stays_below_the_share():
 
 
 def test_normal_threshold_keeps_its_promise_for_new_normals():
-    # exchangeable normals: called with probability (k + 1) / (n + 1) = 3 / 41
-    rng = np.random.default_rng(0)
-    draws = rng.standard_normal((4000, 41))
-    rate = np.mean([row[40] >= normal_threshold(row[:40], 0.05) for row in draws])
-    assert rate == pytest.approx(3 / 41, abs=4 * np.sqrt(3 / 41 * 38 / 41 / 4000))
+    """Exchangeable normals are called with probability floor(fpr (n + 1)) / (n + 1), at most fpr; or 1 / (n + 1)."""
+    draws = np.random.default_rng(0).standard_normal((4000, 41))
+    for n, fpr, promised in [(40, 0.05, 2 / 41), (40, 0.02, 1 / 41), (9, 0.25, 2 / 10), (1, 0.02, 1 / 2)]:
+        rate = np.mean([row[40] >= normal_threshold(row[:n], fpr) for row in draws])
+        assert rate == pytest.approx(promised, abs=4 * np.sqrt(promised * (1 - promised) / 4000))
 
 
 def test_bootstrap_interval():

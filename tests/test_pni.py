@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import RESNET, SCATTERING, write_category
 
 from pnilib import fitting, neighborhood
 from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.calibration import equal_images
 from pnilib.config import PNIConfig
 from pnilib.coreset import _Selection
 from pnilib.data import Dataset, Split, load_dataset
@@ -228,7 +230,7 @@ def test_variants_at_once_equal_one_at_a_time(model: PNI, data: Dataset) -> None
         "A": dict(setting="A"),
         "B": dict(setting="B", temperature=1.0),
         "released": dict(combine="score", nb_gate="rank", gate_chunk=8),
-        "map": dict(sigma=0.0, image_score="reweight"),
+        "map": dict(setting="A", sigma=0.0, image_score="reweight"),
         "own": {},
     }
     configs = {name: model.config.replace(**values) for name, values in overrides.items()}
@@ -275,8 +277,8 @@ LATE_SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "B22": ({}, dict(sigma=1.0)),
     "B23 raw_max": ({}, dict(image_score="raw_max")),
     "B23 top1": ({}, dict(image_score="top1")),
-    "B23 reweight": ({}, dict(image_score="reweight")),
-    "reweight_neighbors": (dict(image_score="reweight"), dict(reweight_neighbors=9)),
+    "B23 reweight": (dict(setting="A"), dict(image_score="reweight")),
+    "reweight_neighbors": (dict(setting="A", image_score="reweight"), dict(reweight_neighbors=9)),
     "B24": (dict(setting="A"), dict(baseline="patchcore")),
     "B24 k": (dict(setting="A", baseline="patchcore"), dict(baseline_neighbors=3)),
 }
@@ -349,8 +351,8 @@ def test_the_released_preset_runs_end_to_end(data: Dataset, tmp_path: Path) -> N
     released = PNI(PNIConfig.profile("released").replace(**small, border_cells=1)).fit(data.train, workdir=tmp_path)
     found = released.predict(data.test)
     assert np.isfinite(found.maps).all() and (found.match_idx >= 0).all()
-    inner = found.patch_scores[:, 1:-1, 1:-1]
-    assert np.array_equal(found.patch_scores, np.pad(inner, ((0, 0), (1, 1), (1, 1)), mode="edge"))
+    for cells in (found.patch_scores, found.match_idx, found.nearest_idx):  # a border cell shows an inner one
+        assert np.array_equal(cells, np.pad(cells[:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1)), mode="edge"))
     assert released.coreset is not None and released.position is not None
     cells = released.coreset.cell_idx.numpy()
     assert ((cells % 8 > 0) & (cells % 8 < 7) & (cells // 8 > 0) & (cells // 8 < 7)).all()
@@ -360,14 +362,21 @@ def test_the_released_preset_runs_end_to_end(data: Dataset, tmp_path: Path) -> N
 # -- calibration ---------------------------------------------------------------------------------
 
 
-def test_calibration_leaves_an_images_own_vectors_out(data: Dataset) -> None:
+def test_calibration_leaves_the_vectors_of_an_image_and_of_its_copies_out(tmp_path: Path) -> None:
+    data = write_category(tmp_path)
+    files = [Path(path) for path in data.train.samples["image_path"]]
+    with Image.open(files[3]) as picture:
+        picture.save(files[7], compress_level=1)  # the same pixels in other bytes
+    assert files[7].read_bytes() != files[3].read_bytes()
+    assert equal_images(data.train, RESNET.geometry) == [[3, 7] if i in (3, 7) else [i] for i in range(10)]
     calibrated = PNI(RESNET.replace(setting="A", calibration_images=4)).fit(data.train)
     coreset, config = calibrated.coreset, calibrated.config
     assert coreset is not None and calibrated.calibration is not None
     scores, maps = [], []
     for i in (0, 3, 6, 9):  # 4 of 10, evenly spread
         features = calibrated.embedder.embed(data.train.image(i, config.geometry)[None])[0].flatten(0, 1).double()
-        others = coreset.embedding[coreset.image_idx != i].double()
+        own = torch.isin(coreset.image_idx, torch.tensor([3, 7] if i == 3 else [i]))
+        others = coreset.embedding[~own].double()
         assert len(others) < len(coreset.embedding)
         patches = (features[:, None] - others).norm(dim=2).amin(1).float().view(1, 8, 8)
         final = anomaly_maps(patches, 64, config.sigma)
@@ -403,7 +412,7 @@ def test_calibration_knows_the_images_of_the_fit(data: Dataset, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("values", [{}, dict(setting="B"), dict(combine="product"), dict(combine="score", gate_chunk=8),
-                                    dict(setting="B", nb_gate="rank"), dict(image_score="reweight"),
+                                    dict(setting="B", nb_gate="rank"), dict(setting="A", image_score="reweight"),
                                     dict(setting="A", baseline="patchcore")])  # fmt: skip
 def test_calibration_never_matches_the_images_own_vectors(model: PNI, data: Dataset, values: dict[str, Any]) -> None:
     other = model.with_config(**values)
@@ -413,6 +422,41 @@ def test_calibration_never_matches_the_images_own_vectors(model: PNI, data: Data
     own = np.arange(10)[:, None, None]
     assert (origin[found.match_idx] != own).all() and (origin[found.nearest_idx] != own).all()
     assert np.isfinite(found.image_scores).all() and np.isfinite(found.maps).all()
+
+
+@pytest.mark.parametrize(("n", "why"), [(1, "there is one training image alone"), (4, "training images are equal")])
+def test_without_anything_to_compare_with_there_is_no_decision(n: int, why: str, tmp_path: Path) -> None:
+    data = write_category(tmp_path / "data", n_train=n)
+    files = [Path(path) for path in data.train.samples["image_path"]]
+    for i, file in enumerate(files[1:]):
+        with Image.open(files[0]) as picture:
+            picture.save(file, compress_level=i)
+    alone = PNI(SCATTERING.replace(setting="A")).fit(data.train)
+    alone.save(tmp_path / "model")
+    for model in (alone, PNI.load(tmp_path / "model")):
+        assert model.calibration is not None and model.calibration.image_scores.shape == (0,)
+        assert model.calibration.high > model.calibration.low  # for the colours of heat maps
+        found = model.predict(data.test)
+        assert np.isnan(found.threshold) and why in found.threshold_note and "nothing is called" in found.threshold_note
+        assert evaluate(found, data.test).notes == [found.threshold_note]
+
+
+def test_a_threshold_says_what_it_cannot_promise(model: PNI, data: Dataset) -> None:
+    """Three calibration images promise 25 %: asked for 2 % or for that."""
+    found = model.predict(data.test)
+    assert model.calibration is not None and found.threshold == np.nextafter(
+        model.calibration.image_scores.max(), np.float32(np.inf)
+    )
+    assert found.threshold_note.endswith(
+        "3 calibration images cannot promise fewer than 25 % false alarms (asked: 2 %)"
+    )
+    assert evaluate(found, data.test).notes == [found.threshold_note] and model.decision()[1] == found.threshold_note
+    tolerant = model.with_config(calibration_fpr=0.25)
+    tolerant.calibrate(data.train)
+    assert (
+        tolerant.predict(data.test).threshold_note == ""
+        and "no calibration" in model.with_config(sigma=1.0).decision()[1]
+    )
 
 
 def test_no_calibration_no_threshold(data: Dataset) -> None:
@@ -425,9 +469,10 @@ def test_no_calibration_no_threshold(data: Dataset) -> None:
 # -- explanations --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pos_bins", ["dist", "emb"])
-def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str) -> None:
-    explained = PNI(GATED.replace(pos_bins=pos_bins, calibration_images=0)).fit(data.train)
+@pytest.mark.parametrize(("pos_bins", "border"), [("dist", "keep"), ("emb", "replicate")])
+def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str, border: str) -> None:
+    change = dict(pos_bins=pos_bins, border=border, border_cells=1, calibration_images=0)
+    explained = PNI(GATED.replace(**change)).fit(data.train)
     table = explained.explain(data.test.image(0, GATED.geometry))
     found = explained.predict(data.test)
     coreset = explained.coreset

@@ -41,8 +41,14 @@ def test_every_setting_of_table_s7_is_there_once_a_seed(plan: Plan) -> None:
     main = [unit for unit in plan.units if unit.member == "scattering" and unit.config.seed == 0]
     settings = Counter(name for unit in main for name in unit.variants if "/" not in name)
     assert settings == Counter([*DETECTOR, *REFINED, "released"])
-    thrown = {name.split("/")[0] for unit in main for name in unit.variants if "/" in name}
-    assert thrown == {"paper", *SWITCHES}
+    thrown = {name: config for unit in main for name, config in unit.variants.items() if "/" in name}
+    assert {name.split("/")[0] for name in thrown} == {"paper", *SWITCHES}
+    for name, (_, change, rules) in SWITCHES.items():
+        for rule in rules:  # a pair differs in its switch and in nothing else
+            values, without = thrown[f"{name}/{rule}"].to_dict(), thrown[f"paper/{rule}"].to_dict()
+            changed = {key: value for key, value in values.items() if value != without[key]}
+            assert changed == (change or dict(sigma=without["sigma"] / 2))
+    assert [name for name, config in thrown.items() if config.image_score == "reweight"] == ["B23 reweight/A"]
 
 
 def test_what_is_needed_comes_first(plan: Plan) -> None:

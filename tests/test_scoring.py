@@ -1,6 +1,7 @@
 """Every gate and combination equals a literal loop over coreset vectors."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -172,6 +173,45 @@ def test_permutation_and_distances() -> None:
     assert torch.allclose(patch_distances(x, c).double(), exact, atol=1e-4)
 
 
-def test_rank_gate_with_eq_6_is_refused() -> None:
-    with pytest.raises(PNIError, match="use combine=score"):
-        PNIConfig(nb_gate="rank")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (dict(nb_gate="rank"), "use combine=score"),
+        (dict(image_score="reweight"), "setting=E scores behind gates.*use setting=A"),
+        (dict(image_score="reweight", setting="B"), "setting=B scores behind gates.*use setting=A"),
+        (dict(image_score="reweight", setting="position", combine="score"), "use setting=A"),
+        (dict(setting="A", baseline="patchcore", lambda_=0.99), "set lambda_=1"),
+        (dict(setting="A", baseline="patchcore", likelihood="density"), "likelihood=exp"),
+    ],
+)
+def test_mixtures_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PNIError, match=message) as caught:
+        PNIConfig(**values)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(PNIError, match=message):  # --set, with_config
+        PNIConfig(setting=values.get("setting", "E"), combine="score").replace(**{"combine": "prob"} | values)
+
+
+def test_another_setting_of_the_same_run() -> None:
+    config = PNIConfig(setting="A", image_score="reweight", sigma=3.0)
+    assert config.under("A") == config and config.under("E") == PNIConfig(sigma=3.0)
+    assert PNIConfig(image_score="top1").under("A").image_score == "top1"
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "need"),
+    [
+        (dict(setting="A"), "combine", "setting=E"),
+        (dict(setting="position"), "combine", "setting=E"),
+        (dict(setting="A"), "temperature", "setting=E or setting=B"),
+        (dict(setting="A"), "tau", "setting=E or setting=B or setting=position"),
+        (dict(setting="E"), "baseline", "setting=A"),
+        (dict(setting="A"), "baseline_neighbors", "baseline=patchcore"),
+        (dict(setting="A"), "reweight_neighbors", "image_score=reweight"),
+    ],
+)
+def test_a_setting_that_is_never_looked_at_is_named(base: dict[str, Any], name: str, need: str) -> None:
+    config = PNIConfig(**base)
+    assert config.require_used(["sigma", "setting", "image_score"]) is config
+    with pytest.raises(PNIError, match=f"^{name} counts for {need} only"):
+        config.require_used(["sigma", name])

@@ -35,15 +35,16 @@ from pnilib.cli.options import (
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
 from pnilib.data.files import refuse_output_around
-from pnilib.ensembles import ensemble_predictions
+from pnilib.ensembles import predict_members
 from pnilib.errors import PNIError
+from pnilib.estimate import Free
 from pnilib.estimate import estimate as estimate_run
 from pnilib.evaluation import checked_test, lacking
 from pnilib.evaluation import evaluate as evaluate_prediction
 from pnilib.pni import PNI
 from pnilib.refinement import ablation as refinements
 from pnilib.report import metrics_table, outdated_evaluations, outdated_tables, write_evaluation
-from pnilib.runs import category_folder, fit_or_load, open_data, open_run, read_record, run_categories
+from pnilib.runs import category_folder, fit_or_load, open_data, open_members, read_record, run_categories
 
 __all__ = ["ablation", "config", "estimate", "evaluate", "fit"]
 
@@ -72,28 +73,33 @@ def estimate(
     ] = False,
     seeds: Annotated[int, typer.Option(help="With --grid: seeds, as in `pni reproduce`.")] = 3,
     network_seeds: Annotated[int | None, typer.Option(help="With --grid: as in `pni reproduce`.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where the fit would write: its disk is looked at.")
+    ] = Path(),
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Memory and time of a fit before it starts, stage by stage; status 2 with advice when memory will not suffice.
+    """Memory, disk and time of a fit before it starts, stage by stage; status 2 with advice when it will not fit.
 
     With --grid: the whole reproduction, timed in pieces of some minutes on the CPU; no data are needed.
     """
     place = device_name(device)
+    free = Free.now(place, out)
     if grid:
-        _estimate_grid(profile, set_, seeds, network_seeds, place, as_json)
+        _estimate_grid(profile, set_, seeds, network_seeds, place, free, as_json)
         return
     plan = estimate_run(build_config(profile, set_, None), n_train, n_test, place)
     if as_json:
         total = {"seconds": plan.seconds, "memory": plan.memory, "disk": plan.disk}
-        emit({"stages": [dataclasses.asdict(stage) for stage in plan.stages], "total": total})
+        stages = [dataclasses.asdict(stage) for stage in plan.stages]
+        emit({"stages": stages, "total": total, "free": dataclasses.asdict(free)})
     else:
-        typer.echo(plan.format())
-    plan.require_memory()
+        typer.echo(f"{plan.format()}\n{free.against(plan.memory, plan.disk)}")
+    plan.require(free)
 
 
 def _estimate_grid(
-    profile: str, set_: list[str] | None, seeds: int, network_seeds: int | None, device: str, as_json: bool
+    profile: str, set_: list[str] | None, seeds: int, network_seeds: int | None, device: str, free: Free, as_json: bool
 ) -> None:
     from pnilib.estimate import PAPER_COUNTS, estimate_work  # plans and networks: seconds to import
     from pnilib.reproduction.cost import paper_sources, work_of
@@ -112,9 +118,10 @@ def _estimate_grid(
         emit(found.records())
         return
     typer.echo(found.format())
+    whole = found.of()
     typer.echo(
         f"{len(plan.units)} units of work one after another on {device}; memory: of one unit; disk: if nothing is "
-        "deleted (features and pools go when their category is done)"
+        f"deleted (features and pools go when their category is done)\n{free.against(whole.memory, whole.disk)}"
     )
 
 
@@ -133,6 +140,7 @@ def fit(
 ) -> None:
     """Learn from normal images: one model a category under OUT/<category>.  Killed, the same command resumes."""
     settings, place = build_config(profile, set_, seed), device_name(device)
+    settings.require_used(PNIConfig.parse_overrides(set_ or []))
     done = []
     names = chosen_categories(dataset, root, category)
     for name in names:
@@ -149,6 +157,8 @@ def fit(
         if not as_json:
             times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in model.seconds.items())
             typer.echo(f"{data.category}: fitted on {len(data.train)} images -> {folder} ({times})")
+        if note := model.decision()[1]:
+            typer.echo(f"{data.category}: {note}", err=True)
     if as_json:
         emit(done)
 
@@ -169,30 +179,27 @@ def evaluate(
 ) -> None:
     """Score the test images and compare with the ground truth: tables and pictures in <category>/evaluation.
 
-    --set changes scoring and map settings only, as combine=product; what was fitted stays.  A metric without a value
-    (no labels, one class only, no masks) is "–", with the reason below.
+    --set changes scoring and map settings only, as combine=product, and of every member of an ensemble; what was fitted
+    stays.  A metric without a value (no labels, one class only, no masks) is "–", with the reason below.
     """
-    overrides = PNIConfig.parse_overrides(set_ or [])
+    overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
     kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
     rows: list[dict[str, Any]] = []
     opened = {folder: open_data(folder, root) for folder in run_categories(run, category)}
     for folder, data in opened.items():  # all of them before the first is scored
         checked_test(data, PNIConfig.from_dict(read_record(folder)["config"]).geometry)
     for folder, data in opened.items():
-        model = PNI.load(folder / "model", device_name(device))
+        model = PNI.load(folder / "model", place)
+        members = {str(folder): model} | open_members(
+            folder, [_same_category(other, folder) for other in with_ or []], place
+        )
         if overrides:
-            model = model.with_config(**overrides)
-            model.calibrate(data.train, progress=progress)
-        prediction = model.predict(data.test, refined=refined, progress=progress)
+            members = {name: one.with_config(**overrides) for name, one in members.items()}
+            members[str(folder)].config.require_used(overrides)
+        prediction = predict_members(members, data, calibrate=bool(overrides), refined=refined, progress=progress)
         if with_:
-            others = [open_run(_same_category(other, folder), device_name(device), root)[0] for other in with_]
-            more = (other.predict(data.test, refined=refined, progress=progress) for other in others)
-            predictions = [prediction, *more]
-            members = [model, *others]
-            calibrations = [one.refined_calibration if refined else one.calibration for one in members]
-            rule = model.config.ens_norm
-            typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
-            prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
+            rule = prediction.config.ens_norm
+            typer.echo(f"{data.category}: ensemble of {len(members)} models, scaled by {rule}", err=True)
         result = evaluate_prediction(prediction, data.test)
         write_evaluation(folder / f"evaluation{kind}", prediction, data.test, result, model=model)
         notes = [*data.notes, *result.notes, *outdated_evaluations(folder, model, data.test)]

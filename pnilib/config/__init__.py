@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,16 @@ class PNIConfig(RefinementParams, DetectorParams):
             )
         if self.nb_gate == "rank" and self.setting == "E" and self.combine != "score":
             raise PNIError(f"nb_gate=rank is a gate of its own: not with combine={self.combine}, use combine=score")
+        if self.image_score == "reweight" and self.setting != "A":
+            raise PNIError(
+                f"image_score=reweight weighs plain distances, and setting={self.setting} scores behind gates (mixed "
+                "they turn negative): use setting=A, whose score it is in the release, or image_score=max"
+            )
+        if self.setting == "A" and self.baseline == "patchcore" and (self.lambda_, self.likelihood) != (1.0, "exp"):
+            raise PNIError(
+                "baseline=patchcore is a mean squared distance, which lambda_ and likelihood do not enter: set "
+                "lambda_=1 and likelihood=exp"
+            )
 
     @classmethod
     def names(cls) -> list[str]:
@@ -103,6 +114,11 @@ class PNIConfig(RefinementParams, DetectorParams):
             _known(name)
         return dataclasses.replace(self, **overrides)
 
+    def under(self, setting: str) -> "PNIConfig":
+        """The same run behind another setting's gates; image_score=reweight, which A alone has, gives way to max."""
+        keeps = self.image_score != "reweight" or setting == "A"
+        return self.replace(setting=setting, image_score=self.image_score if keeps else "max")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
@@ -131,6 +147,16 @@ class PNIConfig(RefinementParams, DetectorParams):
                 raise PNIError(f"{name}={text}: not {'an integer' if kind is int else 'a number'}") from None
         return parsed
 
+    def require_used(self, names: Iterable[str]) -> "PNIConfig":
+        """This configuration.  Raises PNIError for a setting among `names` that it never looks at, as combine with
+        setting=A: whoever asks for that expects other numbers than would come."""
+        for name in names:
+            other, values = _ONLY_WITH.get(name, ("", ()))
+            if other and (now := getattr(self, other)) not in values:
+                need = " or ".join(f"{other}={value}" for value in values)
+                raise PNIError(f"{name} counts for {need} only, not for {other}={now}: leave it out, or set {need}")
+        return self
+
     @property
     def geometry(self) -> Geometry:
         """How images and masks are resized and cropped."""
@@ -147,6 +173,19 @@ class PNIConfig(RefinementParams, DetectorParams):
                     frontier.append(parent)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["stage"] in wanted}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "combine": ("setting", ("E",)),
+    "temperature": ("setting", ("E", "B")),
+    "nb_gate": ("setting", ("E", "B")),
+    "tau": ("setting", ("E", "B", "position")),
+    "gate_chunk": ("setting", ("E", "B", "position")),
+    "baseline": ("setting", ("A",)),
+    "baseline_neighbors": ("baseline", ("patchcore",)),
+    "reweight_neighbors": ("image_score", ("reweight",)),
+}
+"""Settings that count only where another has one of these values."""
 
 
 def _known(name: str) -> None:

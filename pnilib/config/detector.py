@@ -229,8 +229,8 @@ class DetectorParams:
     )
     image_score: str = param(
         "max",
-        "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or "
-        "PatchCore's reweighted one (B23)",
+        "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or with setting=A the "
+        "largest distance, reweighted as PatchCore does (reweight) (B23)",
         "decision",
         "silent: max",
         choices=("max", "raw_max", "top1", "reweight"),

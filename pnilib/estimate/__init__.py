@@ -10,11 +10,12 @@ from pnilib.estimate.counts import PAPER_COUNTS
 from pnilib.estimate.detector import Sizes, estimate, sizes
 from pnilib.estimate.grid import Grid, Work, estimate_grid, estimate_work
 from pnilib.estimate.refinement import estimate_refinement
-from pnilib.estimate.stages import Estimate, Stage
+from pnilib.estimate.stages import Estimate, Free, Stage
 
 __all__ = [
     "PAPER_COUNTS",
     "Estimate",
+    "Free",
     "Grid",
     "Sizes",
     "Stage",

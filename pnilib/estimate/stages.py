@@ -1,7 +1,9 @@
 """What is said about a run: one row a stage, with its seconds, memory and disk."""
 
 import math
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -9,7 +11,33 @@ import torch
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 
-__all__ = ["Estimate", "Stage", "bytes_text", "seconds_text", "span_text"]
+__all__ = ["Estimate", "Free", "Stage", "bytes_text", "seconds_text", "span_text"]
+
+
+@dataclass(frozen=True)
+class Free:
+    """What is free now, bytes: memory of the device, and disk below a folder, which need not exist yet."""
+
+    memory: int
+    disk: int
+    folder: Path
+
+    @classmethod
+    def now(cls, device: str, folder: Path | str) -> "Free":
+        """Raises PNIError where the file system does not answer."""
+        folder = Path(folder)
+        try:
+            there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+            return cls(_available(device), shutil.disk_usage(there).free, folder)
+        except (OSError, StopIteration):
+            raise PNIError(f"{folder}: its file system does not say what is free: choose another folder") from None
+
+    def against(self, memory: int, disk: int) -> str:
+        """What is needed beside what is free, as one line."""
+        return (
+            f"memory: {bytes_text(memory)} needed, {bytes_text(self.memory)} free; disk: {bytes_text(disk)} needed, "
+            f"{bytes_text(self.disk)} free in {self.folder}"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,15 +79,31 @@ class Estimate:
 
         `available`: bytes; by default what the device has free now.
         """
-        if available is None:
-            available = _available(self.device)
-        worst = max(self.stages, key=lambda stage: stage.memory)
-        if worst.memory > available:
-            raise PNIError(
-                f"{worst.name}: needs {bytes_text(worst.memory)} of memory, {bytes_text(available)} are free: "
-                f"{_advice(self, worst)}"
-            )
+        if lacking := self._lacking_memory(_available(self.device) if available is None else available):
+            raise PNIError(lacking)
         return self
+
+    def require(self, free: Free) -> "Estimate":
+        """This estimate.  Raises PNIError, with what would help, when memory or disk will not suffice, or both."""
+        lacking = [self._lacking_memory(free.memory)]
+        if self.disk > free.disk:
+            lacking.append(
+                f"disk: {bytes_text(self.disk)} are needed, {bytes_text(free.disk)} are free in {free.folder}: make "
+                "room, give --out on another disk, or lower image_crop or dim"
+            )
+        if any(lacking):
+            raise PNIError("; ".join(filter(None, lacking)))
+        return self
+
+    def _lacking_memory(self, available: int) -> str:
+        """One line, empty when it suffices."""
+        worst = max(self.stages, key=lambda stage: stage.memory)
+        if worst.memory <= available:
+            return ""
+        return (
+            f"{worst.name}: needs {bytes_text(worst.memory)} of memory, {bytes_text(available)} are free: "
+            f"{_advice(self, worst)}"
+        )
 
     def format(self) -> str:
         """A small table as text."""

@@ -36,7 +36,7 @@ def maps_of(category: Category, i: int, extra: tuple[str, ...] = ()) -> dict[str
         try:
             model = category.model(base)
             names = [name for name in missing if name in model.settings]
-            variants = {name: base.config.replace(setting=name) for name in names}
+            variants = {name: base.config.under(name) for name in names}
             image = category.image(i, model.config.geometry)
             predicted = model.with_config(**base.config.to_dict()).predict_variants(image[None], variants)
             found |= {name: one.maps[0] for name, one in predicted.items()}

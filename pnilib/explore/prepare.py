@@ -78,7 +78,7 @@ def _score(model: PNI, dataset: Dataset, place: Path, progress: bool) -> None:
     """One setting at a time, as the maps of all test images fill the memory."""
     for name in _settings(model):
         refined = name == "PNI"
-        config = model.config if refined else model.config.replace(setting=name)
+        config = model.config if refined else model.config.under(name)
         calibration = None
         if config == model.config:
             prediction: Prediction = model.predict(dataset.test, refined=refined, progress=progress)

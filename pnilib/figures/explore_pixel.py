@@ -161,7 +161,7 @@ def _explained_by(category: Category, label: str) -> tuple[Scored, PNIConfig]:
     base = base_result(category)
     if base is None or label not in COMPUTED:
         raise PNIError(f"{category.key}: has no result {label!r}: choose one of {', '.join(category.results)}")
-    return base, base.config.replace(setting=label)
+    return base, base.config.under(label)
 
 
 def _settings(model: PNI, features: Float32[Tensor, "gh gw d"], cell: int, config: PNIConfig) -> str:
@@ -169,7 +169,7 @@ def _settings(model: PNI, features: Float32[Tensor, "gh gw d"], cell: int, confi
     found = []
     for name in COMPUTED:
         try:
-            score = explain_cell(model, features, cell, config.replace(setting=name), most=1).score
+            score = explain_cell(model, features, cell, config.under(name), most=1).score
         except PNIError:  # a model without MLP
             continue
         found.append(f"{name} {score:.3g}")

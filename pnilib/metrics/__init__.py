@@ -15,7 +15,7 @@ from pnilib.metrics.ranking import (
     precision_recall_curve,
     roc_curve,
 )
-from pnilib.metrics.thresholds import ErrorCounts, error_counts, normal_threshold
+from pnilib.metrics.thresholds import ErrorCounts, error_counts, normal_threshold, threshold_note
 from pnilib.metrics.undefined import UndefinedMetricWarning
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "precision_recall_curve",
     "pro_curve",
     "roc_curve",
+    "threshold_note",
 ]

@@ -16,7 +16,7 @@ from pnilib.errors import PNIError
 from pnilib.metrics.checks import ArrayLike, checked_labels, checked_scores
 from pnilib.metrics.undefined import undefined
 
-__all__ = ["ErrorCounts", "error_counts", "normal_threshold"]
+__all__ = ["ErrorCounts", "error_counts", "normal_threshold", "threshold_note"]
 
 
 class ErrorCounts(NamedTuple):
@@ -49,13 +49,15 @@ def error_counts(scores: ArrayLike, labels: ArrayLike, threshold: float) -> Erro
 
 
 def normal_threshold(normal_scores: ArrayLike, fpr: float = 0.01) -> float:
-    """A threshold that at most the share `fpr` of the n calibration normals reach.
+    """A threshold that a new normal image reaches with probability at most `fpr`, or 1 / (n + 1) if that is more.
 
-    Rule: let k = floor(fpr * n) and v the (k+1)-th largest normal score.  The threshold is the next
-    number above v (in the scores' own precision), so that exactly the scores larger than v are called
-    defective: at most k of the n.  It is the smallest threshold with that property for distinct scores;
-    with ties at v fewer than k are called.  A *new* normal image (exchangeable with these) is called with
-    probability at most (k + 1) / (n + 1): with n = 50 normals no threshold can promise 1 %, only 2 %.
+    Split-conformal rule: of n calibration scores let v be the k-th largest, k = floor(fpr (n + 1)), that is the
+    ceil((n + 1) (1 - fpr))-th smallest.  The threshold is the next number above v (in the scores' own precision).  A
+    new normal image exchangeable with these exceeds v with probability at most k / (n + 1) <= fpr; k / (n + 1) exactly
+    where no scores are equal.
+
+    For fpr < 1 / (n + 1), k is 0 and only infinity would do: v is then the largest score, and the promise 1 / (n + 1);
+    `threshold_note` says so.  With n = 50 nothing can promise 1 %, only 1.96 %.
 
     The scores must come from normal images that the model was not fitted on; scores of its own
     training images are too low.  NaN with an UndefinedMetricWarning without scores.  Raises PNIError
@@ -66,6 +68,15 @@ def normal_threshold(normal_scores: ArrayLike, fpr: float = 0.01) -> float:
         raise PNIError(f"fpr={fpr!r}: not in [0, 1): it is the tolerated share of false alarms")
     if len(values) == 0:
         return undefined("normal_threshold", "no normal score")
-    allowed = math.floor(fpr * len(values) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    k = math.floor(fpr * (len(values) + 1) + 1e-9)  # 0.29 * 100 is 28.999999999999996
     largest = np.sort(values)[::-1]
-    return float(np.nextafter(largest[allowed], np.inf, dtype=values.dtype))
+    return float(np.nextafter(largest[max(k - 1, 0)], np.inf, dtype=values.dtype))
+
+
+def threshold_note(n: int, fpr: float) -> str:
+    """One line where `normal_threshold` of n scores cannot hold `fpr`; empty where it can."""
+    least = 1 / (n + 1)
+    if fpr > least - 1e-9:
+        return ""
+    images = "1 calibration image" if n == 1 else f"{n} calibration images"
+    return f"threshold: {images} cannot promise fewer than {100 * least:.3g} % false alarms (asked: {100 * fpr:.3g} %)"

@@ -12,6 +12,8 @@ from pathlib import Path
 from pnilib.artefacts import exclusive
 from pnilib.data import Split
 from pnilib.errors import PNIError
+from pnilib.machine import deterministic
+from pnilib.maps import require_map_score
 from pnilib.pni import PNI
 from pnilib.refinement.folds import drop_folds
 from pnilib.refinement.fusion import Refinement
@@ -28,13 +30,15 @@ def refine(
     """The models of some categories with one refinement network, trained on the pools of all of them.
 
     `models`: category -> (fitted model, its training images); pools go to work/<category>, checkpoints to
-    `checkpoint_folder`. `keep_folds`: leave the cross-fitted models there, for a next pool of the same images. Raises
-    PNIError when the models' configurations differ, and what `build_pool` and `train_network` raise.
+    `checkpoint_folder`. `keep_folds`: leave the cross-fitted models there, for a next pool of the same images.  Raises
+    PNIError when the models' configurations differ or their image score is of the patches, and what `build_pool` and
+    `train_network` raise.
     """
     work = Path(work)
     configs = [model.config for model, _ in models.values()]
     if any(config != configs[0] for config in configs):
         raise PNIError("one network for all categories needs models of one configuration: set refine_scope=category")
+    require_map_score(configs[0], "a refined map")
     build_network(configs[0])  # a fault in its settings or weights shows before the pools are made
     pools = {
         name: build_pool(model, train, work / name, name, progress=progress) for name, (model, train) in models.items()
@@ -43,12 +47,14 @@ def refine(
         for name in models:
             drop_folds(work / name)
     key = hashlib.sha256(f"{configs[0].stage_key('refinement')} {[p.folder.name for p in pools.values()]}".encode())
+    device = next(iter(models.values()))[0].device
     place = checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}"
-    with exclusive(place, wait=True):  # another run that trains the same network leaves it in the checkpoint
+    # another run that trains the same network leaves it in the checkpoint
+    with exclusive(place, wait=True), deterministic(device):
         trained = train_network(
             list(pools.values()),
             configs[0],
-            device=next(iter(models.values()))[0].device,
+            device=device,
             checkpoint=place / "checkpoint",
             progress=progress,
         )

@@ -42,6 +42,8 @@ def _fits(unit: Unit, n_train: int) -> list[tuple[PNIConfig, tuple[PNIConfig, ..
     """(configuration of a fit, what is scored on it), the unit's own first."""
     found: dict[int, tuple[PNIConfig, list[PNIConfig]]] = {sizes(unit.config, n_train).n_dist: (unit.config, [])}
     for config in unit.variants.values():
-        fitted = config.replace(setting=unit.config.setting)
-        found.setdefault(sizes(config, n_train).n_dist, (fitted, []))[1].append(config)
+        n_dist = sizes(config, n_train).n_dist
+        if n_dist not in found:
+            found[n_dist] = config.replace(setting=unit.config.setting), []
+        found[n_dist][1].append(config)
     return [(config, tuple(scored)) for config, scored in found.values() if scored]

@@ -32,6 +32,7 @@ from pnilib.reproduction.settings import (
     OFFLINE,
     REFINED,
     RELEASED,
+    RULES,
     SINGLE,
     SPECIAL,
     SWITCHES,
@@ -42,7 +43,7 @@ __all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "sources_
 ROLES = ("mvtec", "btad", "visa")
 """The paper's data sets; another data set stands in for those that are not given."""
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raise it when a change makes finished units wrong."""
 
 
@@ -314,9 +315,9 @@ def _released(request: Request, source: Source, member: str, seed: int, keep: bo
 
 def _switches(request: Request, source: Source, member: str, seed: int) -> list[Unit]:
     """One fit for each switch that changes what is fitted; the others are scored on the unswitched fit."""
-    base = request.config(member, seed).replace(combine="prob")
+    base = request.config(member, seed).replace(**RULES["prob"])
     late = {row["name"] for row in PNIConfig.describe() if row["stage"] in ("scoring", "maps", "decision")}
-    rules = {"prob": base, "score": base.replace(combine="score")}
+    rules = {rule: base.replace(**values) for rule, values in RULES.items()}
     groups: dict[str, tuple[PNIConfig, dict[str, PNIConfig]]] = {
         "paper": (base, {f"paper/{k}": v for k, v in rules.items()})
     }

@@ -17,6 +17,7 @@ __all__ = [
     "OFFLINE",
     "REFINED",
     "RELEASED",
+    "RULES",
     "SINGLE",
     "SPECIAL",
     "SWITCHES",
@@ -78,6 +79,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
 """What a reproduction changes in a profile: with eq. (6) E would equal A on the demo data (README), and its 60 minutes
 allow shorter trainings than `pni refine` does."""
 
+RULES: dict[str, dict[str, Any]] = {
+    "prob": dict(setting="E", combine="prob"),
+    "score": dict(setting="E", combine="score"),
+    "A": dict(setting="A"),
+}
+"""What switches are thrown on: setting E under the paper's and the release's combining rule; the baseline, for those
+that exist without gates alone."""
+
 SWITCHES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "B1": ("the centre leaks into the MLP's window", dict(nb_centre="leaked"), ("prob", "score")),
     "B2": ("dropout 0.5 in the MLP", dict(mlp_dropout=0.5), ("prob", "score")),
@@ -98,9 +107,9 @@ SWITCHES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "B22": ("half the smoothing, as PatchCore has it", dict(), ("prob", "score")),
     "B23 raw": ("image score: maximum before smoothing", dict(image_score="raw_max"), ("prob", "score")),
     "B23 top1": ("image score: mean of the top 1 %", dict(image_score="top1"), ("prob", "score")),
-    "B23 reweight": ("image score: PatchCore's reweighting", dict(image_score="reweight"), ("prob", "score")),
+    "B23 reweight": ("image score: the baseline's distance, reweighted", dict(image_score="reweight"), ("A",)),
 }
-"""The audit's switches one at a time: meaning, overrides, on top of which combining rule.  B22 halves sigma."""
+"""The audit's switches one at a time: meaning, overrides, on top of which of RULES.  B22 halves sigma."""
 
 
 def kinds(categories: list[str]) -> dict[str, list[str]]:

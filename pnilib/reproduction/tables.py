@@ -31,6 +31,7 @@ from pnilib.reproduction.settings import (
     RATIO,
     REFINED,
     RELEASED,
+    RULES,
     SWITCHES,
     kinds,
 )
@@ -146,13 +147,14 @@ class Table:
         own = self.cells[self.cells["seeds"].notna()]
         parts = []
         if self.spec.number == "Table X2":
-            for rule in ("prob", "score"):
+            for rule, values in RULES.items():
                 some = own[own["category"] == rule]
                 if len(some):
                     shown = some.assign(
                         text=[f"{signed_text(r['ours'])} ({range_text(r)})" for r in some.to_dict("records")]
                     )
-                    parts.append((f"Change under combine={rule}, points (95 % interval)", self._wide(shown, "text")))
+                    under = ", ".join(f"{name}={value}" for name, value in values.items())
+                    parts.append((f"Change under {under}, points (95 % interval)", self._wide(shown, "text")))
             return parts
         if len(own):
             shown = own.assign(text=[value_text(r) for r in own.to_dict("records")])
@@ -241,23 +243,24 @@ def make_table(spec: TableSpec, results: Results) -> Table:
 
 
 def _switch_table(spec: TableSpec, results: Results) -> Table:
-    """Each switch against the unswitched setting E, under either combining rule, on the same images and seed."""
+    """Each switch against the unswitched setting, E under either combining rule or A, on the same images and seed."""
     sources = results.plan.request.sources["mvtec"]
     rows: list[dict[str, object]] = []
     lacking = 0
     for name, (meaning, _, rules) in SWITCHES.items():
-        for rule in ("prob", "score"):
+        for rule in rules:
             for metric in spec.metrics:
                 row: dict[str, object] = dict(method=f"{name}: {meaning}", category=rule, metric=metric)
-                cell = results.difference(sources, f"{name}/{rule}", f"paper/{rule}", metric) if rule in rules else None
-                lacking += cell is None and rule in rules
+                cell = results.difference(sources, f"{name}/{rule}", f"paper/{rule}", metric)
+                lacking += cell is None
                 values = dict(ours=cell.mean, sd=cell.sd, seeds=cell.n, low=cell.low, high=cell.high) if cell else {}
                 rows.append(row | values)
     columns = ["method", "category", "metric", "ours", "sd", "seeds", "low", "high"]
     cells = pd.DataFrame(rows, columns=columns).assign(paper=np.nan, printed="", note="", difference=np.nan)
     notes = [] if not sources else [_data_note(results, "mvtec", len(sources))]
     notes.append(
-        "Setting E with one switch thrown, minus setting E; prob: eq. (6), score: the mean of two scores; points."
+        "A setting with one switch thrown, minus that setting; prob: E by eq. (6); score: E by the mean of two scores; "
+        "A: the baseline, whose image score alone can be reweighted (B23); points."
     )
     if lacking:
         notes.append(f"**PARTIAL: {lacking} of its numbers are missing: run `pni reproduce` without names.**")

@@ -14,13 +14,11 @@ import hashlib
 import math
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import time
 import traceback
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ from pnilib.evaluation import checked_test, evaluate
 from pnilib.features import Embedder
 from pnilib.figures.curves import histogram_edges
 from pnilib.fitting import make_features
+from pnilib.machine import library_versions, peak_memory
 from pnilib.metrics import PixelStatistics, image_auroc
 from pnilib.metrics.resampling import METRICS, bootstrap_metrics
 from pnilib.pni import PNI
@@ -73,7 +72,7 @@ def run_unit(unit: Unit, store: Path | str, device: str = "cpu", threads: int = 
         _KINDS[unit.kind](unit, Path(store), folder, work, device, progress)
         facts = {
             "seconds": round(time.perf_counter() - began, 2), "device": device, "threads": threads,
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory": peak_memory(),
         }  # fmt: skip
         write_json(folder / "unit.json", to_json(unit) | facts | environment())
         return ""
@@ -100,11 +99,11 @@ def environment() -> dict[str, Any]:
         commit = answer.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "not a checkout"
-    names = ("torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu")
-    versions = {"pnilib": pnilib_version(), "python": platform.python_version()} | {
-        name: version(name) for name in names
+    versions = {"pnilib": pnilib_version(), "python": platform.python_version()}
+    return {
+        "commit": commit,
+        "versions": versions | library_versions("torch", "torchvision", "numpy", "scikit-learn"),
     }
-    return {"commit": commit, "versions": versions}
 
 
 def _load(unit: Unit) -> Dataset:
@@ -140,7 +139,8 @@ def _fit(unit: Unit, store: Path, folder: Path, work: Path, device: str, progres
             if name in unit.keep_maps and unit.config.calibration_images > 0:
                 own = model.with_config(**unit.variants[name].to_dict())
                 calibration = own.calibrate(data.train, progress=progress)
-                found[name] = dataclasses.replace(found[name], threshold=own._threshold(own.config, False))
+                threshold, note = own.decision()
+                found[name] = dataclasses.replace(found[name], threshold=threshold, threshold_note=note)
             write_setting(folder, name, found.pop(name), data, calibration, name in unit.keep_maps)
 
 

@@ -155,7 +155,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         features = self._coming(category, i, base).result()
         if name is None:
             raise PNIError(f"{category.key}: the map of no setting is at hand: run again to have it")
-        config = base.config.replace(setting=name)
+        config = base.config.under(name)
         border = config.border_cells if config.border == "replicate" else 0
         grid = (features.shape[0], features.shape[1])
         found = explain_cell(model, features, cell_at(row, column, config.image_crop, grid, border), config)
