@@ -57,7 +57,9 @@ def fit_or_load(
     with exclusive(folder):
         wanted = manifest(config, train, device)
         if (folder / "model").exists():
-            _require_same(folder, wanted)
+            record = _require_same(folder, wanted)
+            if source is not None and record.get("source") != source:  # moved, or other options of the test images
+                write_json(folder / "run.json", record | {"source": source})
             return PNI.load(folder / "model", device).with_config(**config.to_dict())
         model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
         facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
@@ -111,9 +113,10 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise PNIError(f"{folder / 'run.json'}: is missing or damaged: delete {folder} and fit again") from None
 
 
-def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
+def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The record of the run in `folder`.  Raises PNIError when it is of other settings or images."""
     found = read_record(folder)
-    old, new = found["config"], wanted["config"]
+    old, new = PNIConfig().to_dict() | found["config"], wanted["config"]  # a setting that came later had its default
     learnt = {
         f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] not in ("defects", "refinement", "fusion")
     }
@@ -122,3 +125,4 @@ def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
         changed.append("other training images")
     if changed:
         raise PNIError(f"{folder}: holds a model of {', '.join(changed)}: choose another output folder, or delete it")
+    return found

@@ -32,6 +32,8 @@ from pnilib.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
+from pnilib.data.appearance import notes_on_images, notes_on_masks
+from pnilib.data.duplicates import notes_on_repeats
 from pnilib.ensembles import ensemble_predictions
 from pnilib.errors import PNIError
 from pnilib.estimate import estimate as estimate_run
@@ -134,7 +136,7 @@ def fit(
     done = []
     for name in chosen_categories(dataset, root, category):
         data = load_dataset(dataset, root, name, **parse_options(option))
-        for note in data.notes:
+        for note in [*data.notes, *notes_on_images(data.samples, settings.geometry), *notes_on_masks(data.samples)]:
             typer.echo(f"{name}: {note}", err=True)
         estimate_run(settings, len(data.train), 0, place, measure=False).require_memory()
         source = {"dataset": dataset, "root": str(root.resolve()), "category": name, "options": parse_options(option)}
@@ -213,6 +215,8 @@ def evaluate(
             typer.echo(f"{data.category}: ensemble of {len(predictions)} models, scaled by {rule}", err=True)
             prediction = ensemble_predictions(predictions, calibrations, ens_norm=rule)
         result = evaluate_prediction(prediction, data.test)
+        seen = [*notes_on_images(data.samples, model.config.geometry), *notes_on_repeats(data.samples)]
+        result = dataclasses.replace(result, notes=[*data.notes, *seen, *result.notes])
         place = folder / ("evaluation" + ("-refined" if refined else "") + ("-ensemble" if with_ else ""))
         write_evaluation(place, prediction, data.test, result)
         rows.append({"category": data.category} | result.metrics | {"notes": result.notes})

@@ -1,6 +1,6 @@
 """How each data set lies on disk: one function a layout, from (root, category) to sample rows.
 
-`mvtec`  <category>/{train/good, test/<type>, ground_truth/<type>/<stem>_mask.png}
+`mvtec`  <category>/{train/good, test/<type>, ground_truth/<type>/<stem>_mask.png}; more names: pnilib/data/masks.py
 `demo`   the same, written by `pnilib.demo`
 `btad`   <category>/{train/ok, test/{ok,ko}, ground_truth/ko/<stem>.{png,bmp}}
 `visa`   split_csv/1cls.csv: object, split, label, image, mask
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pnilib.data.files import images_in, row, subfolders
+from pnilib.data.masks import match_masks
 from pnilib.data.mtd import is_mtd, read_mtd
 from pnilib.errors import PNIError
 
@@ -55,20 +56,15 @@ def _folders(base: Path, category: str, good: str) -> list[dict[str, Any]]:
     train = [row(p, "train", 0, good, category) for p in images_in(base / "train" / good)]
     if not train:
         raise PNIError(f"{base / 'train' / good}: holds no image: put the normal training images there")
+    images = {folder: images_in(folder) for folder in subfolders(base / "test")}
+    masks = match_masks(base, [path for paths in images.values() for path in paths])
     test = []
-    for folder in subfolders(base / "test"):
+    for folder, paths in images.items():
         label = int(folder.name not in _GOOD)
-        masks = _masks_by_stem(base / "ground_truth" / folder.name)
-        for path in images_in(folder):
-            test.append(row(path, "test", label, folder.name, category, masks.get(path.stem)))
+        test += [row(path, "test", label, folder.name, category, masks.get(path)) for path in paths]
     if not test:
         raise PNIError(f"{base / 'test'}: holds no image: put images in test/{good} and test/DEFECT_NAME")
     return train + test
-
-
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    """`000_mask.png` and `000.png` are both the mask of image 000."""
-    return {path.stem.removesuffix("_mask"): path for path in images_in(folder)}
 
 
 def read_visa(root: Path, category: str) -> Rows:
