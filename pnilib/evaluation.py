@@ -2,7 +2,8 @@
 
 An image without ground truth (a defect folder without masks) counts for the image metrics and is left out
 of the pixel metrics, with a note; an image of unknown label (-1) is left out of both.  A metric without a value is NaN,
-and a note says why.
+and a note says why.  An image whose whole defect lies outside the crop stays a defect, as in the papers that crop: it
+counts as missed at image level, although the model never saw it, and as normal pixels; a note says so.
 """
 
 import warnings
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pnilib.data import Dataset, Split
+from pnilib.data.appearance import notes_on_truth
 from pnilib.errors import PNIError
 from pnilib.images import Geometry
 from pnilib.metrics import (
@@ -111,12 +113,16 @@ def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> 
     if not known.all():
         notes.append(f"{(~known).sum()} images of unknown label left out")
     pixels, without_mask = PixelStatistics(), 0
+    shares: dict[int, float] = {}
     for i in np.flatnonzero(known):
         mask = test.mask(int(i), prediction.config.geometry)
         if mask is None:
             without_mask += 1
-        else:
-            pixels.update(prediction.maps[i], mask.numpy())
+            continue
+        pixels.update(prediction.maps[i], mask.numpy())
+        if test.samples["label"].iloc[i] == 1:
+            shares[int(i)] = float(mask.float().mean())
+    notes += notes_on_truth(test, shares, prediction.config.geometry)
     if without_mask:
         notes.append(f"{without_mask} defective images without ground truth left out of the pixel metrics")
     with warnings.catch_warnings(record=True) as caught:

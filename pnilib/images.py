@@ -1,4 +1,4 @@
-"""Image and mask files -> tensors.
+"""Decoded images and masks -> tensors.
 
 RGB, resized to 512 x 512, centre crop of 480 x 480 (PNI sec. 4.1).  The paper does not say
 how to interpolate, what to do with oblong images, or how to resize a mask; `Geometry` names
@@ -6,36 +6,33 @@ the choices (B20, B21 of the audit).
 
 Decisions, made once here and tested in tests/test_images.py:
 
-- EXIF orientation is applied, as every viewer and annotation tool does.
 - Alpha is dropped, not composited: a photograph has no transparent parts, and the colour
   stored below is what the camera saw.
 - Grey becomes three equal channels; palette, CMYK and 1-bit images become RGB as Pillow does it.
-- 16-bit grey is divided by 65535, so it keeps its depth.  16-bit colour keeps 8 bits (Pillow).
+- 16-bit images are divided by 65535, or, given the camera's `bit_depth` n, by 2^n - 1: they keep their depth.
 - Images are resized with Pillow's antialiased bilinear filter, as torchvision does on Pillow
   images: 8-bit images are rounded to 8 bits once more.
-- A mask pixel is a defect when it exceeds half of the format's range (MVTec: 0 or 255; MTD: rims
-  of compression noise).  A mask without any such pixel holds labels (VisA: 0, 1, 2 ...): there,
-  and in palette masks, everything but 0 is a defect.
+- Masks: pnilib/mask_values.py says which of their pixels are a defect; here they are resized as their image is.
 """
 
+import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
 from pnilib.errors import PNIError
+from pnilib.image_files import DEEP_GREY, MAX_PIXELS, as_rgb, decode
+from pnilib.mask_values import mask_array, united_mask
+from pnilib.text import shown
 
-__all__ = ["Geometry", "image_size", "mask_array", "open_image", "read_image", "read_mask"]
-
-_DEEP_GREY = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
-_MAX_PIXELS = 89_000_000
-"""A larger image is refused: a mistake or a decompression bomb.  Pillow's own warning starts just above."""
+__all__ = ["Geometry", "kept_box", "mask_array", "read_image", "read_mask", "resize_mask", "to_tensor"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,14 @@ class Geometry:
     resize: side of the square, or length of the shorter edge (`resize_mode="short"`), px.
     crop: side of the centre crop, px.  mask_resize: `nearest`, or `floor`, the released rule:
     bilinear, and only pixels whose interpolated value is exactly 1 count (B21).
+    bit_depth: bits in use of images of more than 8 bits; 0: all 16.
     """
 
     resize: int = 512
     crop: int = 480
     resize_mode: str = "square"
     mask_resize: str = "nearest"
+    bit_depth: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
@@ -60,132 +59,101 @@ class Geometry:
         if self.mask_resize not in ("nearest", "floor"):
             raise PNIError(f"mask_resize={self.mask_resize!r}: unknown: choose nearest or floor")
 
-
-@contextmanager
-def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The decoded image, with EXIF orientation applied.
-
-    Raises PNIError when the file is missing, empty, truncated, huge or no image.
-    """
-    remedy = "replace it with an intact copy, or remove it"
-    try:
-        if os.path.getsize(path) == 0:
-            raise PNIError(f"{path}: is empty (0 bytes): {remedy}")
-        with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise PNIError(f"{path}: has {image.width} x {image.height} pixels: make it smaller")
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise PNIError(f"{path}: is not an image, whatever its name says: {remedy}") from None
-    except FileNotFoundError:
-        raise PNIError(f"{path}: does not exist: check the path") from None
-    except PNIError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as fault:
-        reason = " ".join(str(fault).split()) or type(fault).__name__
-        raise PNIError(f"{path}: is damaged and cannot be read ({reason}): {remedy}") from None
-    yield turned
-
-
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) in px after EXIF orientation, without decoding where possible.
-
-    Raises PNIError when the file is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.getexif().get(0x0112, 1) < 5:
-                return image.size
-    except Exception:  # any fault: the careful reader below names it
-        pass
-    with open_image(path) as image:
-        return image.size
+    @property
+    def white(self) -> int:
+        """The largest value of an image of more than 8 bits."""
+        return int(2 ** (self.bit_depth or 16) - 1)
 
 
 def read_image(path: str | os.PathLike[str], geometry: Geometry) -> Float[Tensor, "3 crop crop"]:
     """RGB in [0, 1], resized and centre-cropped.
 
-    Raises PNIError when the file is missing, damaged or no image.
+    Raises PNIError when the file is missing, damaged or no image, or its values exceed its depth.
     """
-    with open_image(path) as image:
-        planes = _planes(image, path)
-    size = _resized(planes[0].size, geometry)
-    cropped = [_crop(p.resize(size, Image.Resampling.BILINEAR), geometry.crop) for p in planes]
-    if len(cropped) == 1 and cropped[0].mode == "RGB":
-        pixels = torch.from_numpy(np.array(cropped[0])).permute(2, 0, 1).float() / 255
-    else:
-        pixels = torch.from_numpy(np.array(cropped[0], dtype=np.float32)).clamp(0, 1).expand(3, -1, -1)
-    return pixels.contiguous()
+    return to_tensor(decode(path), geometry, shown(path))
+
+
+def to_tensor(pixels: Image.Image | ndarray, geometry: Geometry, name: str) -> Float[Tensor, "3 crop crop"]:
+    """RGB in [0, 1], resized and centre-cropped, of a decoded image: Pillow's, or an array (h, w) or (h, w, 1 | 3 | 4).
+
+    `name` is for the messages.  Raises PNIError for values beyond the depth, and a strip that would grow too large.
+    """
+    planes = _planes(pixels, geometry, name)
+    size = _resized(planes[0].size, geometry, name)
+    cropped = [np.array(_crop(p.resize(size, Image.Resampling.BILINEAR), geometry.crop)) for p in planes]
+    if cropped[0].ndim == 3:
+        return torch.from_numpy(cropped[0]).permute(2, 0, 1).contiguous().float() / 255
+    return torch.from_numpy(np.stack(cropped)).clamp(0, 1).expand(3, -1, -1).contiguous()
 
 
 def read_mask(
-    path: str | os.PathLike[str], geometry: Geometry, image_path: str | os.PathLike[str] | None = None
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    geometry: Geometry,
+    image_path: str | os.PathLike[str] | None = None,
+    masks: str = "auto",
 ) -> Bool[Tensor, "crop crop"]:
-    """True on defect pixels, in the same geometry as the image.
+    """True on defect pixels, in the same geometry as the image; several masks are united.
 
-    Raises PNIError when the file is missing, damaged or no image, and, given `image_path`,
+    Raises PNIError when a file is missing, damaged or no image, and, given `image_path`,
     when mask and image differ in size.
     """
-    defect = mask_array(path)
-    if image_path is not None:
-        height, width = defect.shape
-        expected = image_size(image_path)
-        if (width, height) != expected:
-            raise PNIError(
-                f"{path}: mask is {width} x {height} px but its image {image_path} is "
-                f"{expected[0]} x {expected[1]} px: redraw the mask at the image's size"
-            )
-    mask = Image.fromarray(defect.astype(np.uint8) * 255)
+    return torch.from_numpy(resize_mask(united_mask(paths, image_path, masks), geometry))
+
+
+def resize_mask(mask: Bool[ndarray, "h w"], geometry: Geometry) -> Bool[ndarray, "crop crop"]:
+    """A mask at the file's size, resized and cropped as its image is."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
     floor = geometry.mask_resize == "floor"
     filter_ = Image.Resampling.BILINEAR if floor else Image.Resampling.NEAREST
-    resized = _crop(mask.resize(_resized(mask.size, geometry), filter_), geometry.crop)
-    return torch.from_numpy(np.array(resized) == 255)
+    resized = _crop(image.resize(_resized(image.size, geometry, "the mask"), filter_), geometry.crop)
+    return np.asarray(np.array(resized) == 255)
 
 
-def mask_array(path: str | os.PathLike[str]) -> Bool[np.ndarray, "h w"]:
-    """True on defect pixels, at the file's own size (rule: module docstring).
-
-    Raises PNIError when the file is missing, damaged or no image.
-    """
-    with open_image(path) as image:
-        if image.mode in _DEEP_GREY or image.mode == "F":
-            values, full = np.array(image), 65535.0
-        elif image.mode in ("1", "L", "P"):
-            values, full = np.array(image.convert("L") if image.mode == "1" else image), 255.0
-        else:  # colour, alpha dropped: the brightest channel counts
-            values, full = np.array(_rgb(image)).max(axis=2), 255.0
-        if image.mode == "P":
-            return np.asarray(values != 0)
-    bright = np.asarray(values > full / 2)
-    return bright if bright.any() else np.asarray(values != 0)
+def kept_box(size: tuple[int, int], geometry: Geometry) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of what the crop keeps of an image of `size` (width, height), px of the file."""
+    resized = _resized(size, geometry, "the image")
+    low = [round((side - geometry.crop) / 2) for side in resized]
+    left, top = (math.floor(at * old / new) for at, old, new in zip(low, size, resized, strict=True))
+    right, bottom = (
+        math.ceil((at + geometry.crop) * old / new) for at, old, new in zip(low, size, resized, strict=True)
+    )
+    return left, top, right, bottom
 
 
-def _planes(image: Image.Image, path: str | os.PathLike[str]) -> list[Image.Image]:
-    """One RGB image, or one float plane in [0, 1] where 8 bits would lose depth."""
-    if image.mode in _DEEP_GREY or image.mode == "F":
-        grey = np.array(image, dtype=np.float32) / (1.0 if image.mode == "F" else 65535.0)
-        if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
-            wanted = "0 ... 1" if image.mode == "F" else "0 ... 65535"
-            raise PNIError(f"{path}: grey values lie outside {wanted}: rescale them, or save 8 or 16 bits")
-        return [Image.fromarray(grey)]
-    return [_rgb(image)]
+def _planes(pixels: Image.Image | ndarray, geometry: Geometry, name: str) -> list[Image.Image]:
+    """One RGB image, or one or three float planes in [0, 1] where 8 bits would lose depth."""
+    if isinstance(pixels, Image.Image):
+        if pixels.mode not in DEEP_GREY and pixels.mode != "F":
+            return [as_rgb(pixels, name)]
+        pixels = np.array(pixels)
+    channels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if channels.dtype == np.uint8:
+        return [as_rgb(Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels), name)]
+    white = 1 if channels.dtype.kind == "f" else geometry.white
+    channels = channels[..., :3].astype(np.float32)
+    if not (np.isfinite(channels).all() and channels.min() >= 0 and channels.max() <= white):
+        found = f"values from {channels.min():g} to {channels.max():g} lie outside 0 ... {white}"
+        if white == 1:
+            raise PNIError(f"{name}: {found}: divide them by their largest possible value, or save 8 or 16 bits")
+        raise PNIError(f"{name}: {found}, bit_depth={geometry.bit_depth}: set a larger one, or 0 for all 16 bits")
+    return [Image.fromarray(np.ascontiguousarray(channels[..., i]) / white) for i in range(channels.shape[2])]
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "P":  # by way of RGBA: Pillow warns when it must drop a palette's transparency
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+def _resized(size: tuple[int, int], geometry: Geometry, name: str) -> tuple[int, int]:
     """(width, height) after resizing; the longer edge is rounded down, as in torchvision."""
     if geometry.resize_mode == "square":
         return geometry.resize, geometry.resize
     width, height = size
     if width <= height:
-        return geometry.resize, geometry.resize * height // width
-    return geometry.resize * width // height, geometry.resize
+        resized = geometry.resize, geometry.resize * height // width
+    else:
+        resized = geometry.resize * width // height, geometry.resize
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise PNIError(
+            f"{name}: resize=short would make its {width} x {height} px {resized[0]} x {resized[1]}: "
+            "use resize=square, or cut the strip into pieces"
+        )
+    return resized
 
 
 def _crop(image: Image.Image, side: int) -> Image.Image:

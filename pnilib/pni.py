@@ -30,6 +30,7 @@ from pnilib.errors import PNIError
 from pnilib.features import Embedder
 from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
 from pnilib.inference import explain_image, score_image
+from pnilib.inputs import as_images
 from pnilib.machine import deterministic_method
 from pnilib.maps import MAP_SCORES, anomaly_maps, image_scores, repeat_inner, require_map_score
 from pnilib.neighborhood import NeighborhoodMLP
@@ -205,24 +206,32 @@ class PNI:
         cells = math.prod(side - 2 * border for side in self.embedder.grid)
         return self.coreset.first(coreset_size(len(self.train_paths) * cells, config.emb_ratio))
 
-    def predict(
-        self, images: Split | Float32[Tensor, "n 3 h w"], *, refined: bool = False, progress: bool = False
-    ) -> Prediction:
-        """Anomaly maps and scores of a split, or of RGB images in [0, 1] of the configured size.
+    def predict(self, images: Any, *, refined: bool = False, progress: bool = False) -> Prediction:
+        """Anomaly maps and scores of a split, or of one image or several, from disk or in memory.
 
-        `refined`: fuse each map with the refinement network's.  Raises PNIError when the model has none.
+        >>> model.predict(dataset.test)
+        >>> model.predict(["new/0.png", "new/1.png"])
+        >>> model.predict(frame)  # NumPy, (h, w, 3), RGB, 8 bits: as `cv2.imread(name)[..., ::-1]`
+        >>> model.predict(tensor)  # (n, 3, s, s) in [0, 1], s = image_crop: as `dataset.test.image(i, geometry)`
+
+        Paths, Pillow images and arrays (h, w, 3) of any size are resized and cropped as files are
+        (`pnilib.inputs` lists all that is taken).  `refined`: fuse each map with the refinement network's.
+
+        Raises PNIError for values outside [0, 1] (8 bits: 0 ... 255), NaN, other shapes, no images, and when the model
+        has no network to refine with.
         """
         return self.predict_variants(images, {"": self.config}, refined=refined, progress=progress)[""]
 
-    def maps(
-        self, images: Float32[Tensor, "n 3 h w"], *, without_image: list[int] | None = None
-    ) -> Float32[ndarray, "n h w"]:
-        """Anomaly maps, not refined; `without_image`: the training image whose coreset vectors each must not use."""
+    def maps(self, images: Any, *, without_image: list[int] | None = None) -> Float32[ndarray, "n h w"]:
+        """Anomaly maps of images as `predict` takes them, not refined.
+
+        `without_image`: the training image whose coreset vectors each must not use.
+        """
         return self._predict(images, {"": self.config}, without_image, False, "")[""].maps
 
     def predict_variants(
         self,
-        images: Split | Float32[Tensor, "n 3 h w"],
+        images: Any,
         variants: dict[str, PNIConfig],
         *,
         refined: bool = False,
@@ -245,7 +254,7 @@ class PNI:
     @torch.no_grad()
     def _predict(
         self,
-        images: Split | Tensor,
+        images: Any,
         variants: dict[str, PNIConfig],
         own_image: Sequence[int | list[int]] | None,
         progress: bool,
@@ -253,17 +262,15 @@ class PNI:
         refinement: Refinement | None = None,
     ) -> dict[str, Prediction]:
         """`own_image`: indices of the training images whose coreset vectors each image must not use."""
-        if len(images) == 0:
-            raise PNIError("there are no images to score: check the folder")
         self._fitted(*variants.values())
-        paths = [f"image {i}" for i in range(len(images))]
-        if isinstance(images, Split):
-            paths = [str(path) for path in images.samples["image_path"]]
+        given = as_images(images, self.config.geometry)
+        if len(given) == 0:
+            raise PNIError("there are no images to score: check the folder")
         # Filled in place: many small results kept between large passing arrays would fragment the heap.
         refined = refinement is not None
-        result = {name: self._blank(config, paths, refined) for name, config in variants.items()}
-        for i in tqdm(range(len(images)), desc=what, unit="image", disable=not progress):
-            image = images[i] if isinstance(images, Tensor) else images.image(i, self.config.geometry)
+        result = {name: self._blank(config, given.names, refined) for name, config in variants.items()}
+        for i in tqdm(range(len(given)), desc=what, unit="image", disable=not progress):
+            image = given.load(i)
             features = self.embed(image)
             excluded = None if own_image is None else own_image[i]
             for name, (scores, distances) in self._score(features, variants, excluded).items():
@@ -339,15 +346,18 @@ class PNI:
 
     @deterministic_method
     @torch.no_grad()
-    def explain(self, image: Float32[Tensor, "3 h w"]) -> pd.DataFrame:
-        """Why each patch of one image scores as it does: one row a grid cell, row-major.
+    def explain(self, image: Any) -> pd.DataFrame:
+        """Why each patch of one image, as `predict` takes it, scores as it does: one row a grid cell, row-major.
 
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
         that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
         match_distance of the vector that counts; and the training image and cell that both vectors came from.  With
         border=replicate a border cell's row is that of the inner cell whose score it shows.
         """
-        return explain_image(self.embed(image), *self._fitted(self.config), self.config)
+        given = as_images(image, self.config.geometry)
+        if len(given) != 1:
+            raise PNIError(f"explain wants one image, not {len(given)}: give them one at a time")
+        return explain_image(self.embed(given.load(0)), *self._fitted(self.config), self.config)
 
     # -- keeping -------------------------------------------------------------------------------
 

@@ -166,9 +166,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The record of the model in `folder`."""
+    """The record of the run in `folder`.  Raises PNIError when it is of other settings or images."""
     found = read_record(folder)
-    old, new = found["config"], wanted["config"]
+    old, new = PNIConfig().to_dict() | found["config"], wanted["config"]  # a setting that came later had its default
     learnt = {
         f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] not in ("defects", "refinement", "fusion")
     }

@@ -107,7 +107,7 @@ def test_unknown_names_list_what_there_is(tmp_path):
         load_dataset("mvtec", tmp_path)
     with pytest.raises(PNIError, match="choose one of " + ", ".join(DATASETS)):
         load_dataset("mvtek", tmp_path)
-    with pytest.raises(PNIError, match="has no option 'half': it takes normal"):
+    with pytest.raises(PNIError, match=r"has no option 'half': it takes .*normal"):
         load_dataset("mvtec", tmp_path, "bolt", half=True)
     with pytest.raises(PNIError, match="is not a folder"):
         load_dataset("mvtec", tmp_path / "absent")

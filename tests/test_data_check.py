@@ -3,6 +3,7 @@
 import hashlib
 import runpy
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from PIL import Image
 from test_data import MTD, btad, mask, mtd, mvtec, needs_mtd, put
 
 from pnilib.data import DATASETS, Finding, check_dataset, load_dataset
+from pnilib.data.appearance import notes_on_images, notes_on_masks
+from pnilib.data.duplicates import near_duplicates, notes_on_repeats, repeated_images, thumbnail
+from pnilib.images import Geometry
 
 
 def check(name: str, root: Path, category: str | None = None, **options) -> dict[tuple[str, str], Finding]:
@@ -71,6 +75,7 @@ def test_everything_at_once_and_nothing_changed(tmp_path):
         ("mask-on-normal", "000_mask.png"),
         ("missing-mask", "scratch"),
         ("duplicate", "copy.bmp"),
+        ("large-mask", "bolt"),
         ("unexpected", "notes.txt"),
         ("unexpected", "000.png"),
     }
@@ -89,6 +94,112 @@ def test_training_images_among_the_test_images(tmp_path):
     shutil.copy(base / "train/good/001.png", base / "test/crack/001.png")
     assert set(check("mvtec", tmp_path)) == {("duplicate", "001.png")}
     assert len(check_dataset(load_dataset("mvtec", tmp_path), progress=False)) == 2
+
+
+def kinds(root: Path, **options) -> dict[str, Finding]:
+    return {kind: finding for (kind, _), finding in check("mvtec", root, **options).items()}
+
+
+def test_images_that_pre_processing_treats_unequally(tmp_path):
+    base = mvtec(tmp_path) / "bolt"
+    assert not kinds(tmp_path)
+    put(base / "train/good/wide.png", 90, (16, 8))
+    put(base / "test/good/large.png", 91, (80, 80))
+    found = kinds(tmp_path)["mixed-sizes"]
+    assert "6 of 8 x 8 px, 1 of 16 x 8 px, 1 of 80 x 80 px" in found.problem and "large.png" in found.problem
+    assert "squeezed to 512 x 512 px" in found.remedy and "resize=short" in found.remedy
+    (base / "train/good/wide.png").unlink()
+    assert "differs in sharpness" in kinds(tmp_path)["mixed-sizes"].remedy
+    (base / "test/good/large.png").unlink()
+    Image.new("RGB", (8, 8), (9, 80, 7)).save(base / "train/good/colour.png")
+    found = kinds(tmp_path)["mixed-kinds"]
+    assert "6 of grey of 8 bits, 1 of colour of 8 bits" in found.problem and "colour.png" in found.problem
+
+
+@pytest.mark.parametrize(("largest", "advice"), [(4095, "bit_depth=12"), (1023, "bit_depth=10"), (200, "bit_depth=8")])
+def test_16_bit_images_that_use_an_eighth_of_their_range(tmp_path, largest, advice):
+    base = mvtec(tmp_path) / "bolt"
+    for i, path in enumerate(sorted([*base.glob("train/*/*"), *base.glob("test/*/*")])):
+        Image.fromarray(np.full((8, 8), largest - i, np.uint16)).save(path)
+    (finding,) = kinds(tmp_path).values()
+    assert finding.kind == "dark" and f"the largest value is {largest} of 65535" in finding.problem
+    assert advice in finding.remedy
+    data = load_dataset("mvtec", tmp_path)
+    geometry = Geometry(bit_depth=int(advice.removeprefix("bit_depth=")))
+    assert not check_dataset(data, progress=False, geometry=geometry)
+    (note,) = notes_on_images(data.samples, Geometry())
+    assert advice in note and not notes_on_images(data.samples, geometry)
+
+
+def test_masks_that_may_have_been_meant_otherwise(tmp_path):
+    base = mvtec(tmp_path) / "bolt"
+    paths = [base / f"ground_truth/crack/00{i}_mask.png" for i in range(2)]
+    for path in paths:
+        Image.fromarray(255 - np.array(Image.open(path))).save(path)
+    (finding,) = kinds(tmp_path).values()
+    assert (
+        finding.kind == "large-mask" and "2 of 2 masks mark over half" in finding.problem and "94%" in finding.problem
+    )
+    assert notes_on_masks(load_dataset("mvtec", tmp_path).samples) == [finding.note]
+    assert not kinds(tmp_path, masks="inverted")
+    noisy = np.random.default_rng(0).integers(0, 4, (32, 32)).astype(np.uint8)
+    noisy[4:9, 4:9] = 100
+    for path in [*paths, *base.glob("test/crack/*")]:
+        Image.fromarray(noisy).save(path)
+    found = kinds(tmp_path)["unsure-mask"]
+    assert "2 of 2 masks" in found.problem and "values up to 6.25 cover 7" in found.problem
+    labels = np.zeros((32, 32), np.uint8)
+    labels[4:9, 4:9], labels[20:26, 20:26], labels[0, 0] = 255, 25, 8
+    for path in paths:
+        Image.fromarray(labels + np.arange(32, dtype=np.uint8) % 7 * (labels > 0)).save(path)
+    assert "lie below its threshold" in kinds(tmp_path)["unsure-mask"].problem
+    assert "unsure-mask" not in kinds(tmp_path, masks="nonzero")
+
+
+def test_defects_that_pre_processing_takes_away(tmp_path):
+    base = mvtec(tmp_path) / "bolt"
+    for name, where in (("000", np.s_[0, :]), ("001", np.s_[301, 301])):
+        mask = np.zeros((600, 600), np.uint8)
+        mask[where] = 255
+        Image.fromarray(mask).save(base / f"ground_truth/crack/{name}_mask.png")
+        put(base / f"test/crack/{name}.png", 40, (600, 600))
+    small = Geometry(64, 60)
+    findings = {f.kind: f for f in check_dataset(load_dataset("mvtec", tmp_path), progress=False, geometry=small)}
+    assert "1 of 2 defect images" in findings["cut-defect"].problem and "000.png" in findings["cut-defect"].problem
+    assert "60 of 64 px" in findings["cut-defect"].problem and "001.png" in findings["lost-defect"].problem
+    assert "lost-defect" not in kinds(tmp_path)  # at 512 px it is left
+
+
+def photograph(seed: int) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((320, 320), Image.Resampling.BICUBIC)
+
+
+def test_near_duplicates(tmp_path):
+    """A photograph saved again, halved, brightened or taken again is one; another is not, nor are plain ones."""
+    base = mvtec(tmp_path) / "bolt"
+    for i in range(4):
+        photograph(i).save(base / f"train/good/1{i}.png")
+    photograph(0).save(base / "train/good/20.jpg", quality=60)
+    photograph(0).resize((160, 160)).save(base / "train/good/21.png")
+    noisy = np.array(photograph(1), float) + np.random.default_rng(9).normal(3, 5, (320, 320, 3))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(base / "test/good/22.png")
+    photograph(1).save(base / "test/good/23.jpg", quality=60)
+    photograph(7).save(base / "test/good/24.png")
+    found = {name: f for (kind, name), f in check("mvtec", tmp_path).items() if kind == "near-duplicate"}
+    assert set(found) == {"10.png", "22.png"}
+    assert "the training image" in found["10.png"].problem and "(and 1 more)" in found["10.png"].problem
+    assert "11.png" in found["22.png"].problem and "(and 1 more test images)" in found["22.png"].problem
+    notes = notes_on_repeats(load_dataset("mvtec", tmp_path).samples)
+    assert len(notes) == 2 and "22.png" in notes[0] and "10.png" in notes[1]
+
+
+def test_many_near_duplicates_are_counted_not_listed():
+    images = [thumbnail(photograph(i)) for i in range(8)]
+    found = repeated_images([str(i) for i in range(24)], [*images, *images, *images], 16, "here", most=3)
+    assert [f.path for f in found] == ["16", "17", "18", "here"] and "5 more groups of test images" in found[3].problem
+    assert near_duplicates(np.stack(images), 8) == []
+    assert near_duplicates(np.stack([*images, images[2]]), 0) == []  # test images alone may be alike
 
 
 def test_visa_strays_and_missing_files(tmp_path):
@@ -117,9 +228,11 @@ def test_mtd_strays(tmp_path):
 
 @needs_mtd
 @pytest.mark.parametrize("split", ["differnet"])
-def test_published_mtd_has_four_empty_masks(split):
+def test_published_mtd(split):
     findings = check_dataset(load_dataset("mtd", MTD, split=split), progress=False)
-    assert {f.kind for f in findings} == {"empty-mask"} and len(findings) == 4
+    found = Counter(f.kind for f in findings)
+    assert found == {"empty-mask": 4, "mixed-sizes": 1, "cut-defect": 1, "lost-defect": 1, "near-duplicate": 1}
+    assert "6 of 392 defect images" in next(f.problem for f in findings if f.kind == "cut-defect")
 
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "data_prep"

@@ -1,5 +1,6 @@
 """Evaluation: one prediction worked out by hand, and what is left out of which metric."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -84,6 +85,35 @@ def test_defects_without_ground_truth_count_for_the_image_only(tmp_path: Path) -
     assert found.metrics["i_auroc"] == pytest.approx(1 / 2) and found.n_defective == 2
     assert found.metrics["p_auroc"] == found.metrics["p_f1_max"] == found.metrics["aupro_30"] == 1.0  # only image 1
     assert found.notes == ["1 defective images without ground truth left out of the pixel metrics"]
+
+
+def test_a_defect_outside_the_crop_stays_one_and_is_told(tmp_path: Path) -> None:
+    """Of two defects one lies in the rim that the crop cuts off: image metrics count it, pixel metrics see a normal
+    image."""
+    split = split_of(tmp_path, [0, 1, 1])
+    rim = np.zeros((SIDE, SIDE), np.uint8)
+    rim[0] = 255
+    Image.fromarray(rim).save(tmp_path / "2_mask.png")
+    config = CONFIG.replace(image_resize=12, image_crop=SIDE)  # px 0 of the file becomes 0 and 1 of 12: cut
+    maps = maps_by_hand()
+    maps[2] = 0
+    prediction = dataclasses.replace(prediction_of(split, maps, [0.5, 0.9, 0.3], threshold=0.6), config=config)
+    found = evaluate(prediction, split)
+    assert found.n_defective == 2 and found.metrics["normal_fn"] == 1
+    assert found.metrics["i_auroc"] == pytest.approx(1 / 2) and np.isfinite(found.metrics["p_auroc"])
+    (note,) = [note for note in found.notes if "crop" in note]
+    assert "1 of 2 defect images: the defect lies outside the crop of 8 of 12 px" in note and "2.png" in note
+
+
+def test_masks_that_mark_nearly_everything_are_told(tmp_path: Path) -> None:
+    split = split_of(tmp_path, [0, 1, 1])
+    Image.fromarray(255 - block()).save(tmp_path / "1_mask.png")
+    prediction = prediction_of(split, maps_by_hand(), [0.5, 0.9, 0.3], threshold=0.6)
+    (note,) = evaluate(prediction, split).notes
+    assert "1 of 2 masks mark over half" in note and "94%" in note and "masks=inverted" in note
+    turned = Split(split.samples.assign(masks="inverted"), split.root)
+    (note,) = evaluate(prediction, turned).notes
+    assert "2_mask.png: 94%" in note
 
 
 def test_images_of_unknown_label_are_left_out_of_everything(tmp_path: Path) -> None:

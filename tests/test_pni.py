@@ -499,7 +499,7 @@ def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str, border
 def test_an_image_with_nan_is_refused(model: PNI) -> None:
     image = torch.full((1, 3, 64, 64), 0.5)
     image[0, 1, 10, 20] = torch.nan
-    with pytest.raises(PNIError, match="not finite: the image holds NaN"):
+    with pytest.raises(PNIError, match="image 0: holds NaN"):
         model.predict(image)
 
 
@@ -508,6 +508,20 @@ def test_a_wrong_size_is_refused(model: PNI) -> None:
         model.predict(torch.zeros(2, 3, 32, 64))
     with pytest.raises(PNIError, match=r"the model wants \(3, 64, 64\)"):
         model.explain(torch.zeros(3, 65, 65))
+
+
+def test_files_and_arrays_score_as_their_split(model: PNI, data: Dataset) -> None:
+    paths = list(data.test.samples["image_path"])
+    expected = model.predict(data.test)
+    assert same(model.predict(paths), expected) and model.predict(paths).image_paths == paths
+    arrays = [np.array(Image.open(path)) for path in paths]
+    found = model.predict(arrays)
+    assert same(found, expected) and found.image_paths == [f"image {i}" for i in range(len(paths))]
+    assert np.array_equal(model.maps(arrays[1])[0], expected.maps[1])
+    whole = model.explain(paths[1])
+    assert np.array_equal(whole["score"].to_numpy(np.float32), expected.patch_scores[1].ravel())
+    with pytest.raises(PNIError, match="explain wants one image, not 4"):
+        model.explain(paths)
 
 
 def test_empty_splits_are_refused(model: PNI, data: Dataset) -> None:

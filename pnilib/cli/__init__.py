@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import typer
+from PIL import Image
 
 from pnilib.artefacts import pnilib_version
 from pnilib.cli import data, demo, explore, model, refinement, reproduce, score
@@ -50,6 +51,7 @@ def _root(
     version: bool | None = typer.Option(None, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused in the kit's own words
 
 
 app.add_typer(data.app, name="data")

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from pnilib.cli.options import AsJson, Categories, DatasetName, Options, Root, chosen_categories, emit, parse_options
+from pnilib.cli.options import (
+    AsJson,
+    Categories,
+    DatasetName,
+    Options,
+    Root,
+    Set,
+    build_config,
+    chosen_categories,
+    emit,
+    parse_options,
+)
 from pnilib.data import SOURCES, check_dataset, load_dataset, prepare_dataset
 from pnilib.demo import CATEGORIES, make_demo
 
@@ -71,13 +82,18 @@ def check(
     root: Root,
     category: Categories = None,
     option: Options = None,
+    set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report every defect of a data set at once; changes nothing.  Status 1 when there is any."""
+    """Report every defect of a data set at once; changes nothing.  Status 1 when there is any.
+
+    --set: the pre-processing that images and masks are to survive, as bit_depth=12 or image_crop=512.
+    """
+    geometry = build_config("paper", set_, None).geometry
     found: dict[str, Any] = {}
     for name in chosen_categories(dataset, root, category):
         data = load_dataset(dataset, root, name, **parse_options(option))
-        findings = check_dataset(data, progress=not as_json)
+        findings = check_dataset(data, progress=not as_json, geometry=geometry)
         found[name] = [vars(finding) for finding in findings]
         if not as_json:
             typer.echo(f"{name}: {data.summary()}; {len(findings)} findings")

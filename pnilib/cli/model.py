@@ -34,6 +34,8 @@ from pnilib.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
+from pnilib.data.appearance import notes_on_images, notes_on_masks
+from pnilib.data.duplicates import notes_on_repeats
 from pnilib.data.files import refuse_output_around
 from pnilib.ensembles import predict_members
 from pnilib.errors import PNIError
@@ -45,6 +47,7 @@ from pnilib.pni import PNI
 from pnilib.refinement import ablation as refinements
 from pnilib.report import metrics_table, outdated_evaluations, outdated_tables, write_evaluation
 from pnilib.runs import category_folder, fit_or_load, open_data, open_members, read_record, run_categories
+from pnilib.text import shown
 
 __all__ = ["ablation", "config", "estimate", "evaluate", "fit"]
 
@@ -149,6 +152,8 @@ def fit(
         data = open_dataset(dataset, root, name, parse_options(option))
         folder = category_folder(out, data.category)
         refuse_output_around(data.samples["image_path"], folder)
+        for note in [*notes_on_images(data.samples, settings.geometry), *notes_on_masks(data.samples)]:
+            typer.echo(f"{shown(name)}: {note}", err=True)
         estimate_run(settings, len(data.train), 0, place, measure=False).require_memory()
         source = {"dataset": dataset, "root": str(root.resolve()), "category": name, "options": parse_options(option)}
         model = fit_or_load(data.train, settings, folder, device=place, progress=progress, source=source)
@@ -201,8 +206,10 @@ def evaluate(
             rule = prediction.config.ens_norm
             typer.echo(f"{data.category}: ensemble of {len(members)} models, scaled by {rule}", err=True)
         result = evaluate_prediction(prediction, data.test)
+        seen = [*notes_on_images(data.samples, model.config.geometry), *notes_on_repeats(data.samples)]
+        result = dataclasses.replace(result, notes=[*data.notes, *seen, *result.notes])
         write_evaluation(folder / f"evaluation{kind}", prediction, data.test, result, model=model)
-        notes = [*data.notes, *result.notes, *outdated_evaluations(folder, model, data.test)]
+        notes = [*result.notes, *outdated_evaluations(folder, model, data.test)]
         rows.append({"category": data.category} | result.metrics | {"notes": notes})
     if run not in opened:
         with atomic_write(run / f"metrics{kind}.csv") as handle:

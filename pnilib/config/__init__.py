@@ -160,7 +160,7 @@ class PNIConfig(RefinementParams, DetectorParams):
     @property
     def geometry(self) -> Geometry:
         """How images and masks are resized and cropped."""
-        return Geometry(self.image_resize, self.image_crop, self.resize, self.mask_resize)
+        return Geometry(self.image_resize, self.image_crop, self.resize, self.mask_resize, self.bit_depth)
 
     def stage_key(self, stage: str) -> str:
         """Hash of all fields that the artefacts of `stage` depend on (hex, 16 characters)."""

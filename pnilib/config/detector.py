@@ -37,6 +37,13 @@ class DetectorParams:
         "sec. 4.1",
         choices=("square", "short"),
     )
+    bit_depth: int = param(
+        0,
+        "bits in use of images of more than 8 bits, 12 for a camera's Mono12; 0 = all 16",
+        "features",
+        "not in the paper",
+        choices=(0, 8, 9, 10, 11, 12, 13, 14, 15, 16),
+    )
     backbone: str = param(
         "wide_resnet101_2",
         "feature extractor; `scattering` needs no weights",

@@ -15,12 +15,15 @@ from typing import Any
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from numpy import ndarray
 from torch import Tensor
 
 from pnilib.data.files import unread_note
 from pnilib.data.layouts import LAYOUTS
+from pnilib.data.masks import mask_files, orphan_note
 from pnilib.errors import PNIError
 from pnilib.images import Geometry, read_image, read_mask
+from pnilib.mask_values import MASKS, united_mask
 from pnilib.text import shown
 
 __all__ = ["DATASETS", "Dataset", "Split", "list_categories", "load_dataset"]
@@ -32,8 +35,9 @@ DATASETS = tuple(LAYOUTS)
 class Split:
     """The training or test images of one category, in a fixed order.
 
-    samples: one row an image, with image_path, mask_path (str or None), label (0 normal,
-    1 defect, -1 unknown), defect_type, split, category.
+    samples: one row an image, with image_path, mask_path (str, several as a tuple, or None), label (0 normal,
+    1 defect, -1 unknown), defect_type, split, category; masks: what their values mean (`pnilib.mask_values.MASKS`;
+    without the column `auto`).
     """
 
     def __init__(self, samples: pd.DataFrame, root: str | Path = "") -> None:
@@ -57,7 +61,14 @@ class Split:
             return torch.zeros(geometry.crop, geometry.crop, dtype=torch.bool)
         if row["mask_path"] is None:
             return None
-        return read_mask(row["mask_path"], geometry, image_path=row["image_path"])
+        return read_mask(mask_files(row["mask_path"]), geometry, row["image_path"], row.get("masks", "auto"))
+
+    def whole_mask(self, i: int) -> Bool[ndarray, "h w"] | None:
+        """Defect pixels at the file's own size; None without a mask.  Raises PNIError as `mask` does."""
+        row = self.samples.iloc[i]
+        if row["mask_path"] is None:
+            return None
+        return united_mask(mask_files(row["mask_path"]), row["image_path"], row.get("masks", "auto"))
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over labels, relative names and contents of images and masks, in order.
@@ -67,7 +78,10 @@ class Split:
         digest = hashlib.sha256()
         for row in self.samples.to_dict("records"):
             digest.update(f"{row['label']}\0".encode())
-            for path in (row["image_path"], row["mask_path"]):
+            masks = mask_files(row["mask_path"])
+            if masks and row.get("masks", "auto") != "auto":
+                digest.update(f"masks={row['masks']}\0".encode())
+            for path in (row["image_path"], *(masks or [None])):
                 if path is None:
                     digest.update(b"-\0")
                     continue
@@ -124,29 +138,38 @@ def list_categories(name: str, root: str | Path) -> list[str]:
     return layout.categories(layout.locate(_folder(root)))
 
 
-def load_dataset(name: str, root: str | Path, category: str | None = None, **options: Any) -> Dataset:
+def load_dataset(
+    name: str, root: str | Path, category: str | None = None, *, masks: str = "auto", **options: Any
+) -> Dataset:
     """Table of samples of one category; nothing is read but folder listings and split files.
 
-    `category` may be left out where there is only one.  Options: mvtec, demo, btad, folder `normal`, which of their
-    folders are normal (`pnilib.data.labels`); btad `btad03_half`; mtd `split`, `train_list`, `seed`, `train_fraction`;
-    folder `test_root`.  There may be no test images: the notes say so.
+    `category` may be left out where there is only one.  `masks`: what the values of mask files mean, one of
+    `pnilib.mask_values.MASKS`.  More options: mvtec, demo, btad, folder `normal`, which of their folders are normal
+    (`pnilib.data.labels`); btad `btad03_half`; mtd `split`, `train_list`, `seed`, `train_fraction`; folder
+    `test_root`.  There may be no test images: the notes say so.
 
     Raises PNIError when the name, the category or an option is unknown, there is no training image, or it is not
     clear which images are normal.
     """
     layout = _layout(name)
     known = [p.name for p in inspect.signature(layout.read).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known += ["masks"] if name != "folder" else []
+    if masks not in MASKS:
+        raise PNIError(f"masks={masks}: unknown: choose one of {', '.join(MASKS)}")
+    options |= {} if masks == "auto" else {"masks": masks}
     for option in options:
         if option not in known:
             raise PNIError(f"data set {name}: has no option {option!r}: it takes {', '.join(known) or 'none'}")
     base = layout.locate(_folder(root))
     category = _choose(name, base, layout.categories(base), category)
+    options.pop("masks", None)
     found = layout.read(base, category, **options)
-    samples = pd.DataFrame(found.rows)
+    samples = pd.DataFrame(found.rows).assign(masks=masks)
     samples["mask_path"] = samples["mask_path"].astype(object).where(samples["mask_path"].notna(), None)
     if not (samples["split"] == "train").any():
         raise PNIError(f"{base / category}: has no training images: check the folder against data_prep/{name}.md")
     notes = list(found.notes)
+    notes += orphan_note(base / category, (Path(p) for cell in samples["mask_path"] for p in mask_files(cell)))
     if name != "folder" and not (samples["split"] == "test").any():  # a folder to learn from is all that is asked for
         notes.append("no test images: it can be fitted and score others, but not be evaluated")
     if found.not_read:

@@ -148,11 +148,12 @@ def refuse_output_around(images: Iterable[Path | str], out: Path | str) -> None:
 
 
 def row(
-    image: Path, split: str, label: int, defect_type: str, category: str, mask: Path | None = None
+    image: Path, split: str, label: int, defect_type: str, category: str, mask: Path | list[Path] | None = None
 ) -> dict[str, Any]:
-    """One sample; label 0 normal, 1 defect, -1 unknown."""
+    """One sample; label 0 normal, 1 defect, -1 unknown.  Several masks of an image become a tuple of their names."""
+    masks = tuple(os.fspath(path) for path in ([mask] if isinstance(mask, Path) else mask or []))
     return dict(
-        image_path=os.fspath(image), mask_path=None if mask is None else os.fspath(mask), label=label,
+        image_path=os.fspath(image), mask_path=masks if len(masks) > 1 else masks[0] if masks else None, label=label,
         defect_type=defect_type, split=split, category=category,
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """How each data set lies on disk: one function a layout, from (root, category) to sample rows.
 
-`mvtec`  <category>/{train/good, test/<type>, ground_truth/<type>/<stem>_mask.png}
+`mvtec`  <category>/{train/good, test/<type>, ground_truth/<type>/<stem>_mask.png}; more names: pnilib/data/masks.py
 `demo`   the same, written by `pnilib.demo`
 `btad`   <category>/{train/ok, test/{ok,ko}, ground_truth/ko/<stem>.{png,bmp}}
 `visa`   split_csv/1cls.csv: object, split, label, image, mask; see pnilib/data/visa.py
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnilib.data.files import Samples, images_in, list_images, no_image, refuse_output, row, subfolders
+from pnilib.data.files import Samples, list_images, no_image, refuse_output, row, subfolders
 from pnilib.data.labels import (
     all_images,
     kind_of,
@@ -28,6 +28,7 @@ from pnilib.data.labels import (
     require_folders,
     training_images,
 )
+from pnilib.data.masks import match_masks
 from pnilib.data.mtd import is_mtd, read_mtd
 from pnilib.data.visa import read_visa, visa_categories
 from pnilib.errors import PNIError
@@ -67,25 +68,12 @@ def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
     rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
         raise no_image(train, f"put the normal training images in train/{good}, or name their folder in normal=")
-    masks: dict[str, dict[Path, Path]] = {}
+    masks = match_masks(base, test.images)
     for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
-        place = kind_of(test, path) or "."
-        if place not in masks:
-            masks[place] = _masks_by_stem(base / "ground_truth" / place)
-        mask = masks[place].get(path.relative_to(test.folder / place).with_suffix(""))
-        rows.append(row(path, "test", label, kind, category, mask))
+        rows.append(row(path, "test", label, kind, category, masks.get(path)))
     if told is None:
         refuse_unmasked(base, rows)
     return Samples(rows, label_note(rows, good, told is not None), [*train.not_read, *test.not_read])
-
-
-def _masks_by_stem(folder: Path) -> dict[Path, Path]:
-    """`cam1/000_mask.png` and `cam1/000.png` are both the mask of image cam1/000."""
-    masks = {}
-    for path in images_in(folder, deep=True):
-        image = path.relative_to(folder)
-        masks[image.with_name(image.stem.removesuffix("_mask"))] = path
-    return masks
 
 
 def read_folder(root: Path, category: str, *, test_root: str | Path | None = None, normal: object = None) -> Samples:

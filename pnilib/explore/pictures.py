@@ -4,6 +4,7 @@ Bytes, not files: nothing is written.  Each reader of pictures (widgets, pages, 
 """
 
 import base64
+import dataclasses
 import io
 from functools import lru_cache
 
@@ -84,7 +85,7 @@ def thumbnail(category: Category, i: int) -> bytes:
     """JPEG of test image i, about 4 kB; those made last are kept.  Raises PNIError for an image that cannot be read."""
     geometry = category.geometry
     whole = max(THUMBNAIL, round(geometry.resize * THUMBNAIL / geometry.crop))
-    small = Geometry(whole, THUMBNAIL, geometry.resize_mode, geometry.mask_resize)
+    small = dataclasses.replace(geometry, resize=whole, crop=THUMBNAIL)
     return _thumbnail(str(category.test.samples["image_path"].iloc[i]), small)
 
 

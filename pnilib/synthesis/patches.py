@@ -22,7 +22,7 @@ from PIL import Image
 from pnilib.artefacts import atomic_write, os_errors
 from pnilib.data.files import list_images, no_image
 from pnilib.errors import PNIError
-from pnilib.images import open_image
+from pnilib.image_files import decode
 
 __all__ = ["KINDS", "SIDE", "crop_patch", "draw_patch", "library", "load_patches", "save_patch", "trace"]
 
@@ -238,13 +238,15 @@ def load_patches(folder: Path | str) -> list[Float32[ndarray, "_h _w"]]:
 
 
 def _read(path: Path) -> ndarray:
-    with open_image(path) as image:
-        if "A" in image.mode or "transparency" in image.info:
-            opacity = np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / 255
-        elif image.mode.startswith("I"):
-            opacity = np.asarray(image, np.float32) / 65535
-        else:
-            opacity = np.asarray(image.convert("L"), np.float32) / 255
+    image = decode(path)
+    if isinstance(image, ndarray):  # deep colour
+        opacity = image.mean(axis=2, dtype=np.float32) / (1 if image.dtype.kind == "f" else 65535)
+    elif "A" in image.mode or "transparency" in image.info:
+        opacity = np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / 255
+    elif image.mode.startswith("I"):
+        opacity = np.asarray(image, np.float32) / 65535
+    else:
+        opacity = np.asarray(image.convert("L"), np.float32) / 255
     shrink = LARGEST / max(opacity.shape)
     if shrink < 1:
         height, width = (max(1, round(side * shrink)) for side in opacity.shape)

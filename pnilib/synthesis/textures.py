@@ -23,7 +23,7 @@ from numpy import ndarray
 
 from pnilib.data.files import list_images, no_image
 from pnilib.errors import PNIError
-from pnilib.images import open_image
+from pnilib.image_files import decode
 
 __all__ = ["FAMILIES", "lattice_noise", "load_textures", "perlin_noise", "procedural_texture", "random_texture"]
 
@@ -181,15 +181,15 @@ def load_textures(
 
 
 def _read(path: Path, side: int) -> Float32[ndarray, "_h _w 3"]:
-    with open_image(path) as image:
-        if image.mode[0] in "IF":  # 16 bits or floats
-            grey = np.asarray(image, np.float32)
-            low, high = float(grey.min()), float(grey.max())
-            if not math.isfinite(high - low):
-                raise PNIError(f"{path}: has pixels that are no numbers: replace it, or remove it")
-            pixels = np.repeat(((grey - low) / max(high - low, 1e-6))[..., None], 3, axis=2)
-        else:  # RGBA on the way: Pillow warns when it must drop a palette's transparency
-            pixels = np.asarray(image.convert("RGBA").convert("RGB"), np.float32) / 255
+    image = decode(path)
+    if isinstance(image, ndarray) or image.mode[0] in "IF":  # 16 bits or floats
+        values = np.asarray(image, np.float32)
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(high - low):
+            raise PNIError(f"{path}: has pixels that are no numbers: replace it, or remove it")
+        pixels = np.broadcast_to(np.atleast_3d((values - low) / max(high - low, 1e-6)), (*values.shape[:2], 3))
+    else:  # RGBA on the way: Pillow warns when it must drop a palette's transparency
+        pixels = np.asarray(image.convert("RGBA").convert("RGB"), np.float32) / 255
     height, width = pixels.shape[:2]
     ratio = side / max(height, width)
     if ratio < 1:
