@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 import torch
 
-from pnilib import neighbors
+from pnilib.neighbors import faiss_version
 
 try:
     import resource
@@ -27,7 +27,8 @@ except ImportError:  # Windows has none
 
 __all__ = ["deterministic", "deterministic_method", "library_versions", "peak_memory"]
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def library_versions(*names: str) -> dict[str, str | None]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
-    return found | {"faiss": getattr(neighbors.faiss, "__version__", None)}
+    return found | {"faiss": faiss_version()}
 
 
 def peak_memory() -> int:

@@ -24,12 +24,17 @@ with warnings.catch_warnings():  # SWIG's own DeprecationWarnings
     except ImportError:  # a platform without a wheel: torch does the same work
         faiss = None  # type: ignore[assignment]
 
-__all__ = ["backends", "nearest"]
+__all__ = ["backends", "faiss_version", "nearest"]
 
 SPARE = 4
 """candidates beyond k that a backend proposes, so that rounding cannot hide a true neighbor."""
 CHUNK = 4096
 """queries at a time."""
+
+
+def faiss_version() -> str | None:
+    """As the module states it, whatever its distribution is called; None without it."""
+    return None if faiss is None else str(faiss.__version__)
 
 
 def backends() -> list[str]:
