@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from pnilib.artefacts import atomic_write, exclusive, write_json
+from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.reproduction.figures import FIGURES, FigureSpec
 from pnilib.reproduction.plan import Request, Unit
@@ -149,6 +150,7 @@ def _outdated(item: TableSpec | FigureSpec, results: Results, out: Path) -> bool
     """Whether `out` holds this item of an earlier call with other data or settings."""
     try:
         made = read_json(out / "manifests" / f"{item.id}.json")
+        made["config"] = PNIConfig().to_dict() | made["config"]  # a setting that came later had its default
         today = json.loads(json.dumps(manifest(item, results)))
         return any(made[key] != today[key] for key in ("profile", "config", "backbones", "seeds", "data"))
     except FileNotFoundError:
