@@ -99,6 +99,8 @@ def test_only_what_is_asked_for(data: Path) -> None:
     assert [(unit.kind, unit.name) for unit in plan.units] == [
         ("features", "train"), ("fit", "settings"), ("pool", "cutpaste,scar,draem,manual"), ("network", "PNI"),
     ]  # fmt: skip
+    alone = build_plan(tiny_request(data), [], switches=True)  # Table X2 alone
+    assert {(unit.kind, unit.name.split()[0]) for unit in alone.units} == {("features", "train"), ("fit", "switch")}
     with pytest.raises(PNIError, match="setting 'Q' is unknown: choose from A, B"):
         build_plan(tiny_request(data), ["Q"])
 

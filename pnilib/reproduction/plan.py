@@ -212,7 +212,7 @@ def sources_of(dataset: str, root: Path | str, categories: Sequence[str] | None 
 
 
 def build_plan(request: Request, settings: Sequence[str] | None = None, switches: bool = True) -> Plan:
-    """All units that `settings` need (default: all of them) for every category of the request.
+    """All units that `settings` need (default: all of them; none: only the switches) for every category of the request.
 
     `switches`: also the audit's switches, one at a time (notebook 11); on the first seed and the first backbone.
     Raises PNIError for an unknown setting.
@@ -222,7 +222,7 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
     for name in settings or ():
         if name not in known:
             raise PNIError(f"setting {name!r} is unknown: choose from {', '.join(known)}")
-    wanted = set(settings or known)
+    wanted = set(known if settings is None else settings)
     if request.profile in OFFLINE:
         wanted = {SINGLE.get(name, name) for name in wanted}
     units: dict[Unit, None] = {}
