@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo reproduce test chromium browser-test lab student bench clean
+.PHONY: help demo reproduce test stress chromium browser-test lab student bench clean
 
 help:
 	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
 	@echo "make reproduce  every table and figure of the paper on the demo data -> results/paper (under an hour on two cores)"
 	@echo "make test     format, lint, types, tests, notebooks at smoke size; the explorer in a browser where Chromium is"
+	@echo "make stress   the tests of races and of killed commands, with many rounds: some minutes"
 	@echo "make browser-test  installs Chromium where it is missing, then the explorer's tests in it"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make student  copy the notebooks without their solutions to student/"
@@ -28,6 +29,10 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+stress: $(VENV)/installed-dev
+	PNILIB_STRESS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/test_races.py tests/test_kill_resume.py \
+	  tests/test_reproduction_schedule.py::test_units_that_share_their_stages_side_by_side
 
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -9,7 +9,7 @@ import torch
 from tiny import RESNET, SCATTERING, write_category
 
 from pnilib.backbones import load_backbone
-from pnilib.config import PNIConfig
+from pnilib.config import NEEDS, PNIConfig
 from pnilib.errors import PNIError
 from pnilib.estimate import Estimate, Free, Stage, estimate, sizes
 from pnilib.neighborhood import NeighborhoodMLP
@@ -100,9 +100,12 @@ def test_a_work_folder_moves_the_features_from_memory_to_disk() -> None:
     assert there["features"].disk == n_bytes and here["features"].disk == 0
 
 
-def test_setting_a_needs_no_network() -> None:
+def test_only_what_the_setting_needs_is_counted() -> None:
     plain = stages(PAPER.replace(setting="A"))
-    assert plain["neighborhood"].memory == 0 and plain["neighborhood"].disk == 0
+    for setting, needs in NEEDS.items():
+        found = stages(PAPER.replace(setting=setting))
+        for part in ("position", "neighborhood"):
+            assert (found[part].memory > 0, found[part].disk > 0) == (part in needs,) * 2
     assert plain["scoring"].memory < stages(PAPER)["scoring"].memory - 4 * sizes(PAPER, 200).mlp_parameters
 
 
@@ -157,7 +160,9 @@ def test_measured_seconds(config: PNIConfig) -> None:
     assert [s.name for s in found.stages] == [
         "features", "coreset", "position", "neighborhood", "calibration", "scoring", "maps",
     ]  # fmt: skip
-    assert all(s.seconds > 0 or (s.name == "neighborhood" and config.setting == "A") for s in found.stages)
+    assert all(
+        s.seconds > 0 or (s.name in ("position", "neighborhood") and config.setting == "A") for s in found.stages
+    )
     assert found.seconds == pytest.approx(sum(s.seconds for s in found.stages)) and math.isfinite(found.seconds)
     assert math.isnan(estimate(config, 20, 10, measure=False).seconds)
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 
 from pnilib.backbones import _CHANNELS
-from pnilib.config import PNIConfig
+from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import BLOCK_BYTES, POOL
 from pnilib.estimate.dimensions import Sizes, sizes
 from pnilib.estimate.speeds import DetectorSpeeds
@@ -89,19 +89,22 @@ def weights_bytes(config: PNIConfig) -> int:
 
 def model_bytes(config: PNIConfig, z: Sizes, n_train: int) -> int:
     """Bytes of a fitted model, in memory or in its file: C_emb, histogram, MLP."""
-    votes = 2 if n_train * config.patch**2 < 2**16 else 4
     mlp = z.mlp_parameters if config.setting in ("B", "E") else 0
-    return 4 * z.n_emb * z.d + votes * z.cells * z.n_bins + 4 * mlp
+    return 4 * z.n_emb * z.d + _histogram_bytes(config, z, n_train) + 4 * mlp
+
+
+def _histogram_bytes(config: PNIConfig, z: Sizes, n_train: int) -> int:
+    votes = 2 if n_train * config.patch**2 < 2**16 else 4
+    return votes * z.cells * z.n_bins if "position" in NEEDS[config.setting] else 0
 
 
 def scoring_bytes(config: PNIConfig, z: Sizes, n_train: int) -> int:
     """Bytes in passing while one image is scored, beside the model: copies of C_emb and histogram, six blocks,
     logits."""
-    votes = 2 if n_train * config.patch**2 < 2**16 else 4
     logits = 4 * z.cells * (3 * z.n_dist + 3 * config.mlp_width) if config.setting in ("B", "E") else 0
     image = 4 * (8 * z.cells * sum(_CHANNELS[config.backbone]) + 16 * config.image_crop**2)
     blocks = 6 * min(SCORE_BYTES, 4 * z.cells * z.n_emb)
-    return image + blocks + 4 * z.n_emb * z.d + votes * z.cells * z.n_bins + logits
+    return image + blocks + 4 * z.n_emb * z.d + _histogram_bytes(config, z, n_train) + logits
 
 
 def _memory(config: PNIConfig, z: Sizes, n_train: int, n_test: int, nb: bool) -> dict[str, int]:
@@ -110,8 +113,7 @@ def _memory(config: PNIConfig, z: Sizes, n_train: int, n_test: int, nb: bool) ->
     image = 4 * (8 * z.cells * sum(_CHANNELS[config.backbone]) + 16 * config.image_crop**2)
     coreset = 4 * z.n_emb * z.d
     labels = 24 * n_train * z.cells + 120 * z.cells * z.d + 4 * z.n_bins * z.d
-    votes = 2 if n_train * config.patch**2 < 2**16 else 4
-    histogram = votes * z.cells * z.n_bins
+    histogram = _histogram_bytes(config, z, n_train)
     activations = 16 * config.mlp_batch * config.mlp_width * config.mlp_layers
     batch = min(config.mlp_batch, n_train * z.cells)
     mlp = 4 * z.mlp_parameters if nb else 0
@@ -122,7 +124,7 @@ def _memory(config: PNIConfig, z: Sizes, n_train: int, n_test: int, nb: bool) ->
     return {
         "features": weights + _BATCH * image,
         "coreset": weights + (12 + projected) * z.n_patches + 2 * coreset + 12 * POOL * z.d + 4 * BLOCK_BYTES,
-        "position": weights + coreset + labels + 10 * z.cells * z.n_bins + 2 * histogram,
+        "position": (weights + coreset + labels + 10 * z.cells * z.n_bins + 2 * histogram) if histogram else 0,
         "neighborhood": (weights + coreset + labels + 11 * mlp + 8 * batch * z.mlp_inputs + activations) if nb else 0,
         "calibration": (scoring + calibrated * pixels) if calibrated else 0,
         "scoring": scoring + n_test * pixels // 2,
@@ -135,7 +137,7 @@ def _disk(config: PNIConfig, z: Sizes, n_train: int, nb: bool) -> dict[str, int]
     return {
         "features": 4 * n_train * z.cells * z.d,
         "coreset": 2 * 4 * z.n_emb * z.d,
-        "position": (2 if n_train * config.patch**2 < 2**16 else 4) * z.cells * z.n_bins,
+        "position": _histogram_bytes(config, z, n_train),
         "neighborhood": (2 * 16 + 4) * z.mlp_parameters if nb else 0,
     }
 
@@ -152,19 +154,19 @@ def _seconds(
         "coreset": 8 * z.n_patches * z.d / speeds.read
         + z.n_emb * speeds.pick
         + _PAIRS * 2 * z.n_patches * z.n_emb * z.d / speeds.flops,
-        "position": cells * z.n_bins * speeds.label,
+        "position": cells * z.n_bins * speeds.label if "position" in NEEDS[config.setting] else 0.0,
         "neighborhood": 0.0,
         "calibration": calibrations * min(config.calibration_images, n_train) * (scored + speeds.smooth),
         "scoring": n_test * scored_seconds(config, z, speeds, variants),
         "maps": n_test * speeds.smooth * len(variants),
     }
-    if config.pos_bins == "emb":
-        found["position"] += cells * z.n_dist * speeds.label
+    if nb and (config.setting == "B" or config.pos_bins == "emb"):  # the targets; else the histogram's bins
+        found["neighborhood"] = cells * z.n_dist * speeds.label
     if nb:
         step = 16 * z.mlp_parameters / speeds.add + 1e-3
         epoch = z.n_patches * (speeds.gather + 6 * z.mlp_parameters / speeds.flops)
         epoch += math.ceil(z.n_patches / config.mlp_batch) * step + 32 * z.mlp_parameters / 0.5e9
-        found["neighborhood"] = config.mlp_epochs * epoch
+        found["neighborhood"] += config.mlp_epochs * epoch
     return found
 
 
