@@ -437,6 +437,18 @@ def test_what_keeps_the_network_and_what_drops_it(refined: PNI, data: Dataset) -
     assert refined.with_refinement(None).refinement is None
 
 
+def test_a_score_of_the_patches_is_none_of_a_refined_map(refined: PNI, data: Dataset, tmp_path: Path) -> None:
+    other = refined.with_config(image_score="raw_max")
+    assert len(other.calibrate(data.train).image_scores) == 3 and other.refined_calibration is None
+    for wrong in (
+        lambda: other.predict(data.test, refined=True),
+        lambda: refine({"part": (other.with_refinement(None), data.train)}, tmp_path),
+    ):
+        with pytest.raises(PNIError, match="raw_max is of the patches, not of a refined map: set image_score to max"):
+            wrong()
+    assert not list(tmp_path.iterdir())
+
+
 def test_thresholds_are_of_refined_scores(refined: PNI, data: Dataset) -> None:
     """The 98 % quantile's rule applied to the right scores: those of refined maps, own vectors left out."""
     plain, found = refined.predict(data.test), refined.predict(data.test, refined=True)
