@@ -253,3 +253,10 @@ def test_the_lock_survives_a_replaced_artefact(tmp_path):
             pass
     with exclusive(folder):
         assert read_artefact(folder)[1] == META
+
+
+@pytest.mark.parametrize("name", ["x" * 244, "x" * 251 + ".csv", "ü" * 120, "\udcfc.csv"])
+def test_any_name_that_fits_on_disk(tmp_path, name):
+    with atomic_write(tmp_path / name) as handle:
+        handle.write("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "whole"

@@ -67,25 +67,22 @@ def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
     rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
         raise no_image(train, f"put the normal training images in train/{good}, or name their folder in normal=")
-    masks: dict[str, dict[Path, Path]] = {}
+    masks = _masks(base, test.images)
     for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
-        place = kind_of(test, path) or "."
-        if place not in masks:
-            masks[place] = _masks_by_stem(base / "ground_truth" / place)
-        mask = masks[place].get(path.relative_to(test.folder / place).with_suffix(""))
-        rows.append(row(path, "test", label, kind, category, mask))
+        rows.append(row(path, "test", label, kind, category, masks.get(path)))
     if told is None:
         refuse_unmasked(base, rows)
     return Samples(rows, label_note(rows, good, told is not None), [*train.not_read, *test.not_read])
 
 
-def _masks_by_stem(folder: Path) -> dict[Path, Path]:
-    """`cam1/000_mask.png` and `cam1/000.png` are both the mask of image cam1/000."""
-    masks = {}
-    for path in images_in(folder, deep=True):
-        image = path.relative_to(folder)
-        masks[image.with_name(image.stem.removesuffix("_mask"))] = path
-    return masks
+def _masks(base: Path, images: list[Path]) -> dict[Path, Path]:
+    """`crack/cam1/000_mask.png` and `crack/cam1/000.png` are both the mask of image crack/cam1/000."""
+    found = {}
+    for path in images_in(base / "ground_truth", deep=True):
+        place = path.relative_to(base / "ground_truth")
+        found[place.with_name(place.stem.removesuffix("_mask"))] = path
+    named = {image: image.relative_to(base / "test").with_suffix("") for image in images}
+    return {image: found[name] for image, name in named.items() if name in found}
 
 
 def read_folder(root: Path, category: str, *, test_root: str | Path | None = None, normal: object = None) -> Samples:
