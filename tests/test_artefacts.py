@@ -293,3 +293,10 @@ def test_exclusive_can_wait_for_the_holder(tmp_path):
         seen.append("first")
     waiting.join()
     assert seen == ["first", "second"]
+
+
+@pytest.mark.parametrize("name", ["x" * 244, "x" * 251 + ".csv", "ü" * 120, "\udcfc.csv"])
+def test_any_name_that_fits_on_disk(tmp_path, name):
+    with atomic_write(tmp_path / name) as handle:
+        handle.write("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "whole"

@@ -241,7 +241,7 @@ def label_note(rows: list[dict[str, Any]], standard: str, told: bool) -> list[st
             note += "; defects: " + ", ".join(f"{shown(kind)} ({n})" for kind, n in sorted(defects.items()))
         notes.append(note)
     if defects and not any(split == "test" for split, _ in normal):
-        notes.append("no normal test images: no folder is called good, OK, normal or pass, so all count as defects")
+        notes.append("no normal test images, in a folder called good, OK, normal or pass: all count as defects")
     return notes
 
 
