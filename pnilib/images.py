@@ -58,6 +58,8 @@ class Geometry:
             raise PNIError(f"resize_mode={self.resize_mode!r}: unknown: choose square or short")
         if self.mask_resize not in ("nearest", "floor"):
             raise PNIError(f"mask_resize={self.mask_resize!r}: unknown: choose nearest or floor")
+        if self.bit_depth not in (0, *range(8, 17)):
+            raise PNIError(f"bit_depth={self.bit_depth}: must be 8 ... 16, or 0 for all 16 bits")
 
     @property
     def white(self) -> int:

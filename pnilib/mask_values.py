@@ -24,10 +24,10 @@ The file does not say it; the data set's option `masks` does, one of MASKS:
 import os
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from pnilib.errors import PNIError
 from pnilib.image_files import DEEP_GREY, as_rgb, decode, image_size
@@ -124,12 +124,18 @@ def mask_threshold(values: ndarray) -> float:
     levels = np.unique(values[bright]).astype(float)
     if len(levels) <= _FEW and (np.diff(levels) >= high / 8).all():
         return max(levels[0] / 2, low)
-    spread = maximum_filter(values, 3).astype(float) - minimum_filter(values, 3)
-    levels = np.unique(values[bright & (spread <= high / 16)]).astype(float)
+    levels = np.unique(values[bright & flat_spots(values)]).astype(float)
     steps = np.flatnonzero(np.diff(levels) >= high / 8) + 1
     groups = np.split(levels, steps)
     apart = len(groups) > 1 and groups[0][0] >= high / 8 and all(np.ptp(group) <= high / 8 for group in groups)
     return max(groups[0][0] / 2 if apart else high / 2, low)
+
+
+def flat_spots(values: ndarray) -> Bool[ndarray, "h w"]:
+    """Where the 3 x 3 pixels around differ by at most a sixteenth of the largest value."""
+    values = values.astype(np.float32)
+    around = np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.dilate(values, around) - cv2.erode(values, around) <= values.max() / 16)
 
 
 def _colours(pixels: ndarray) -> ndarray:

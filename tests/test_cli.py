@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -169,6 +170,33 @@ def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFi
         assert picture_size(folder / name)[0] > 300
     assert pni("evaluate", run / "cable", "--device", "cpu", "--quiet", "--set", "combine=product") == 0
     assert "I-AUROC" in capsys.readouterr().out
+
+
+def test_what_masks_mean_goes_with_the_run(
+    demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inverted masks, and one of no image, are told by fit and evaluate; fit notes the option, evaluate goes by it."""
+    root, out = shutil.copytree(demo, tmp_path / "demo"), shutil.copytree(run, tmp_path / "run")
+    masks = sorted(root.glob("cable/ground_truth/*/*.png"))
+    for path in masks:
+        Image.fromarray(255 - np.array(Image.open(path).convert("L"))).save(path)
+    shutil.copy(masks[0], masks[0].with_name("999_mask.png"))
+
+    def evaluated() -> dict[str, object]:
+        capsys.readouterr()
+        assert pni("evaluate", out, "--device", "cpu", "--quiet", "--json") == 0
+        return json.loads(capsys.readouterr().out)[0]
+
+    expected, fit = evaluated(), ["fit", "--dataset", "demo", "--root", root, "--out", out, *SMOKE]
+    assert pni(*fit) == 0
+    told, found = capsys.readouterr().err, evaluated()
+    assert f"{len(masks)} of {len(masks)} masks mark over half" in told and "--option masks=inverted" in told
+    assert "1 file belongs to no image" in told and "999_mask.png" in told
+    assert len(found["notes"]) == 2 and "999_mask.png" in found["notes"][0] and "over half" in found["notes"][1]
+    assert found["p_auroc"] != expected["p_auroc"]
+    assert pni(*fit, "--option", "masks=inverted") == 0
+    again = evaluated()
+    assert again["p_auroc"] == expected["p_auroc"] and len(again["notes"]) == 1
 
 
 def test_ensemble_of_two_runs(demo: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -403,7 +403,9 @@ def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
         read_image(path, SAME)
 
 
-@pytest.mark.parametrize("bad", [dict(crop=600), dict(crop=0), dict(resize_mode="fit"), dict(mask_resize="cubic")])
+@pytest.mark.parametrize(
+    "bad", [dict(crop=600), dict(crop=0), dict(resize_mode="fit"), dict(mask_resize="cubic"), dict(bit_depth=5)]
+)
 def test_geometry_is_validated(bad):
     with pytest.raises(PNIError):
         Geometry(**bad)

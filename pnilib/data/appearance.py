@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from numpy import ndarray
 from PIL import Image
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from pnilib.data.dataset import Split
 from pnilib.data.findings import Finding
@@ -27,7 +26,7 @@ from pnilib.data.masks import mask_files
 from pnilib.errors import PNIError
 from pnilib.image_files import Header, decode, read_header
 from pnilib.images import Geometry, kept_box, resize_mask
-from pnilib.mask_values import mask_threshold, united_mask
+from pnilib.mask_values import flat_spots, mask_threshold, united_mask
 from pnilib.text import shown
 
 __all__ = [
@@ -99,8 +98,7 @@ def mask_doubt(values: ndarray) -> str:
         faint = float(np.mean((values > low) & (values <= high / 16)))
         if faint > 0.01:
             doubts.append(f"values up to {high / 16:g} cover {faint:.0%} of it and count as background")
-        flat = maximum_filter(values, 3).astype(float) - minimum_filter(values, 3) <= high / 16
-        dim = values[flat & (values > max(high / 16, low)) & (values <= threshold)]
+        dim = values[flat_spots(values) & (values > max(high / 16, low)) & (values <= threshold)]
         if len(dim) > 3:
             doubts.append(f"values of {dim.min():g} ... {dim.max():g} lie below its threshold of {threshold:g}")
     return ", ".join(doubts)
