@@ -139,7 +139,7 @@ ODD = [
 @pytest.mark.skipif(sys.platform == "darwin", reason="takes UTF-8 names only")
 def test_names(run: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its row and its heat map, and no output stops at a letter that it cannot write."""
-    folder, out = tmp_path / "odd", tmp_path / "out"
+    folder, out = tmp_path / "odd", tmp_path / "grüße"
     for name in ODD:
         path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)
