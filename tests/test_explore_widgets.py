@@ -27,7 +27,7 @@ from tiny_run import write_unit
 
 from pnilib.explore import open_exploration
 from pnilib.explore.explanation import cell_at, explain_cell, sentence
-from pnilib.explore.maps import base_result, features_of
+from pnilib.explore.maps import base_result, features_of, normal_level
 from pnilib.explore.widgets import Explorer
 from pnilib.explore.widgets.state import ALL, MARKS, PAGE
 
@@ -130,7 +130,7 @@ def test_the_answer_is_the_explanation(screen: Explorer, tiny_store: Path) -> No
             limit = math.nan if name == "position" else facts(tiny_store, TWO, name)["i_threshold"]
             answer = screen.image.answer.value
             words = re.search(r'<p class="pni-sentence"[^>]*>(.*?)</p>', answer)
-            assert words is not None and unescape(words[1]) == sentence(found, float(at), limit)
+            assert words is not None and unescape(words[1]) == sentence(found, float(at), limit, normal_level(category, name))
             answers.add(words[1])
             for label in ("A", "B", "E", "PNI"):
                 kept = np.load(f"{category.results[label].place}.maps.npy")[i][pixel]
@@ -218,7 +218,7 @@ def test_each_result_and_category_keeps_its_threshold(screen: Explorer, tiny_sto
     assert screen.samples.slider.value == facts(tiny_store, TWO, "PNI")["i_threshold"]
     # compared with the same thresholds
     screen.tabs.selected_index = 2
-    screen.compare.ours.value, screen.compare.base.value = "PNI", "E"
+    screen.result.value, screen.compare.base.value = "PNI", "E"
     assert screen.compare.thresholds == [{ONE: chosen[ONE, "PNI"]}, {key: chosen[key, "E"] for key in (ONE, TWO)}]
 
 

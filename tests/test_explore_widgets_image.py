@@ -129,7 +129,7 @@ def test_opacity_and_the_cross_change_nothing_else(screen: Explorer) -> None:
 def test_compare(screen: Explorer, tiny_store: Path) -> None:
     screen.tabs.selected_index = 2
     compare = screen.compare
-    compare.ours.value, compare.base.value = "PNI", "A"
+    screen.result.value, compare.base.value = "PNI", "A"
     wrong: dict[str, dict[str, bool]] = {}
     for label in ("PNI", "A"):
         for key in (ONE, TWO):

@@ -56,6 +56,10 @@ class Split:
             return None
         return read_mask(row["mask_path"], geometry, image_path=row["image_path"])
 
+    def digest(self, i: int) -> str:
+        """SHA-256 (hex) of an image file.  Raises PNIError when it cannot be read."""
+        return _sha256(Path(self.samples["image_path"].iloc[i])).hex()
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over labels, relative names and contents of images and masks, in order."""
         digest = hashlib.sha256()

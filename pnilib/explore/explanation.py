@@ -92,30 +92,36 @@ def explain_cell(
 ) -> Explanation:
     """Explain one cell of an image whose features are given, under a setting of the fitted model.
 
-    Raises PNIError for the release's rank gate and its loop (B6, B7), whose choice follows no gate.
+    Raises PNIError for the release's rank gate and its loop (B6, B7), whose choice follows no gate, and for a setting
+    that the model was not fitted for.
     """
-    if config.nb_gate == "rank" or config.gate_chunk > 1:
+    by_rank = config.nb_gate == "rank" and config.setting in ("B", "E")
+    if by_rank or (config.gate_chunk > 1 and config.setting != "A"):
         raise PNIError("the release's rank gate (B6, B7) picks by rank, not by a gate: choose another setting")
     own = model.with_config(**config.to_dict())
     coreset, position, mlp = own.coreset, own.position, own.mlp
-    if coreset is None or position is None or (mlp is None and config.setting in ("B", "E")):
-        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose A or position")
+    lacking = (mlp is None and config.setting in ("B", "E")) or (
+        position is None and config.setting in ("position", "E")
+    )
+    if coreset is None or lacking:
+        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose another setting")
     gh, gw, d = features.shape
     if not 0 <= cell < gh * gw:
         raise PNIError(f"cell {cell} lies outside a {gh}x{gw} grid: choose 0 to {gh * gw - 1}")
     device, at = features.device, torch.tensor([cell])
     distances = patch_distances(features.reshape(-1, d)[at.to(device)], coreset.embedding.to(device)).cpu()
-    p_pos = position.probability(slice(cell, cell + 1))
-    p_nb = None
+    p_pos = marginal = p_nb = None
+    if position is not None:
+        p_pos, marginal = position.probability(slice(cell, cell + 1)), position.marginal()
     if mlp is not None:
         logits = mlp(gather_neighbors(features[None], at.to(device), config))
         p_nb = log_probability(logits, config.temperature).exp().cpu()
     to_dist, n_dist = coreset.emb_to_dist, coreset.n_dist
     pos_of = torch.arange(len(coreset.embedding)) if config.pos_bins == "emb" else to_dist
-    p_pos_emb = p_pos[:, pos_of]
-    p_nb_emb = torch.full_like(distances, math.nan) if p_nb is None else p_nb[:, to_dist]
+    unknown = torch.full_like(distances, math.nan)
+    p_pos_emb = unknown if p_pos is None else p_pos[:, pos_of]
+    p_nb_emb = unknown if p_nb is None else p_nb[:, to_dist]
     limit = tau(config, len(coreset.embedding), n_dist)
-    marginal = position.marginal()
     scores = score_patches(distances, p_nb, p_pos, marginal, to_dist, n_dist, config)
 
     def match(k: int) -> Match:
@@ -141,10 +147,12 @@ def explain_cell(
             for b in top.tolist()
         ]  # fmt: skip
 
-    votes = position.counts.reshape(-1, position.n_bins)[cell]
+    seen, n_seen = [], 0
+    if position is not None and p_pos is not None:
+        votes = position.counts.reshape(-1, position.n_bins)[cell]
+        seen, n_seen = [b for b in bins(p_pos[0], votes) if b.votes > 0], int((votes > 0).sum())
     return Explanation(
-        config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut,
-        seen=[b for b in bins(p_pos[0], votes) if b.votes > 0], n_seen=int((votes > 0).sum()),
+        config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut, seen, n_seen,
         expected=[] if p_nb is None else bins(p_nb[0], None),
         none_allowed=tuple(name for name in matches if n_shut[name] == len(order)),
     )  # fmt: skip
@@ -152,8 +160,8 @@ def explain_cell(
 
 def _gates(
     p_nb: Float32[Tensor, "1 n_dist"] | None,
-    p_pos: Float32[Tensor, "1 bins"],
-    marginal: Float32[Tensor, " bins"],
+    p_pos: Float32[Tensor, "1 bins"] | None,
+    marginal: Float32[Tensor, " bins"] | None,
     to_dist: Int64[Tensor, " m"],
     limit: float,
     config: PNIConfig,
@@ -166,24 +174,26 @@ def _gates(
 
     if config.setting == "A":
         return {"none": torch.ones(1, len(to_dist), dtype=torch.bool)}
-    by_position = {"position": of_vectors(gate(p_pos, limit), over_emb)}
-    if config.setting == "position":
-        return by_position
-    assert p_nb is not None
-    by_neighborhood = {"neighborhood": of_vectors(gate(p_nb, limit), False)}
-    if config.setting == "B":
-        return by_neighborhood
-    if config.combine == "score":
-        return by_neighborhood | by_position
+    found: dict[str, Bool[Tensor, "1 m"]] = {}
+    if config.setting == "B" or (config.setting == "E" and config.combine == "score"):
+        assert p_nb is not None
+        found["neighborhood"] = of_vectors(gate(p_nb, limit), False)
+    if config.setting == "position" or (config.setting == "E" and config.combine == "score"):
+        assert p_pos is not None
+        found["position"] = of_vectors(gate(p_pos, limit), over_emb)
+    if found:
+        return found
+    assert p_nb is not None and p_pos is not None and marginal is not None
     same = p_nb[:, to_dist] if over_emb else p_nb
     if config.combine == "prob":
         return {"eq. (6)": of_vectors(gate(mean_probability(same, p_pos), limit), over_emb)}
     return {"product": of_vectors(gate(product_probability(same, p_pos, marginal), limit), over_emb)}
 
 
-def sentence(found: Explanation, value: float, threshold: float) -> str:
+def sentence(found: Explanation, value: float, threshold: float, level: float = math.nan) -> str:
     """What made this pixel score as it did, in words.  value: of the map, NaN where the run kept none.  threshold: of
-    the image, left out where it is not one of the map (image_score other than max)."""
+    the image, left out where it is not one of the map (image_score other than max).  level: how far a normal patch is
+    (`pnilib.explore.maps.normal_level`), NaN where nobody knows."""
     at = f"The map is {value:.3g} here" if math.isfinite(value) else "The run kept no map of this result"
     if math.isfinite(value) and math.isfinite(threshold) and found.config.image_score == "max":
         at += f", {'at or above' if value >= threshold else 'below'} the image threshold {threshold:.3g}"
@@ -209,7 +219,7 @@ def sentence(found: Explanation, value: float, threshold: float) -> str:
                 f"({_reason(name, found)}), and the nearest allowed one (training image {match.train_image}) is "
                 f"{match.distance:.3g} away instead of {found.nearest.distance:.3g}"
             )
-    verdict = _verdict(found)
+    verdict = _verdict(found, level)
     return f"{at}; this patch scores {found.score:.3g}: {'; '.join(parts)}. {verdict}"
 
 
@@ -233,13 +243,29 @@ def _reason(name: str, found: Explanation) -> str:
     return f"the nearest: {neighborhood}, {position}; together not above τ = {limit}"
 
 
-def _verdict(found: Explanation) -> str:
-    """Appearance, or place: what the distance would be without gates against what it is."""
-    if not any(found.n_shut.values()):
-        return "So only its looks count: no gate stands between it and its nearest neighbor."
+def _verdict(found: Explanation, level: float) -> str:
+    """Looks, or place: what of the distance beyond a normal patch's is there without gates, and what the gates add.
+
+    Of the distance that counts, `level` is what any normal patch has; the nearest patch's own excess over it is due to
+    looks, the rest to the gates.
+    """
+    free = not any(found.n_shut.values())
     counted = sum(match.distance for match in found.matches.values()) / len(found.matches)
-    added = counted - found.nearest.distance
-    if added <= 0.05 * counted:
-        return "So the gates change little: it is how the patch looks."
-    more = "its place more than its looks" if added > 0.5 * counted else "its looks more than its place"
-    return f"So it is {more}: of the distance {counted:.3g}, the gates make {added:.3g}."
+    if math.isnan(level):
+        added = counted - found.nearest.distance
+        made = "no gate stands between it and its nearest neighbor" if free else f"the gates make {added:.3g} of it"
+        return f"So it counts as {counted:.3g} away, and {made}; how far a normal patch is, the run does not say."
+    beyond = counted - level
+    if beyond <= 0.05 * level:
+        return f"So nothing stands out here: a normal patch is {level:.3g} away."
+    if free:
+        none = "no gate stands between it and its nearest neighbor"
+        return f"So only its looks count: {none}; a normal patch is {level:.3g} away."
+    gates = counted - max(found.nearest.distance, level)
+    which = "its place more than its looks" if gates > 0.5 * beyond else "its looks more than its place"
+    if gates <= 0.05 * beyond:
+        which = "how it looks, and the gates change little"
+    return (
+        f"So it is {which}: of the {beyond:.3g} that it is farther than a normal patch ({level:.3g}), the gates make "
+        f"{gates:.3g}."
+    )

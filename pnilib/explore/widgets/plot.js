@@ -1,4 +1,10 @@
 // A plotly figure as state: whoever opens a view sees what the others see.  `Plotly` is defined above this text.
+// No button and no link takes a figure, which may hold pictures of confidential parts, to anybody's server.
+const NOWHERE = {
+  displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "editInChartStudio"],
+};
+
 function render({ model, el }) {
   const place = document.createElement("div");
   el.appendChild(place);
@@ -8,7 +14,7 @@ function render({ model, el }) {
   function draw() {
     later(async () => {
       const figure = JSON.parse(model.get("figure"));
-      await Plotly.react(place, figure.data, figure.layout, { scrollZoom: figure.layout.dragmode === "pan", displaylogo: false });
+      await Plotly.react(place, figure.data, figure.layout, { ...NOWHERE, scrollZoom: figure.layout.dragmode === "pan" });
       if (!place.dataset.listens) {
         place.dataset.listens = "yes";
         place.on("plotly_click", clicked);
