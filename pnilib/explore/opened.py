@@ -49,8 +49,9 @@ class Exploration:
         return category.first.store or scored
 
     def counterpart(self, label: str) -> str | None:
-        """The same setting, seed and backbone of the second run, where there is one."""
-        other = f"{label} of {self.second}"
+        """The same setting, seed and backbone of the other one of two runs, where there is one."""
+        mark = f" of {self.second}"
+        other = label.removesuffix(mark) if label.endswith(mark) else label + mark
         return other if self.second and other in self.labels else None
 
     def category(self, key: str) -> Category:

@@ -7,6 +7,7 @@ const NOWHERE = {
 
 function render({ model, el }) {
   const place = document.createElement("div");
+  place.style.overflow = "hidden"; // a plot that is too wide does not keep its place wide
   el.appendChild(place);
   let queue = Promise.resolve(); // one change after the other
   const later = (work) => { queue = queue.then(work).catch((fault) => console.error(fault)); };
@@ -14,6 +15,12 @@ function render({ model, el }) {
   function draw() {
     later(async () => {
       const figure = JSON.parse(model.get("figure"));
+      if (!figure.data.length) { // nothing to see yet, or any more
+        Plotly.purge(place);
+        place.dataset.listens = "";
+        return;
+      }
+      if (!figure.layout.width && el.clientWidth) figure.layout.width = el.clientWidth;
       await Plotly.react(place, figure.data, figure.layout, { ...NOWHERE, scrollZoom: figure.layout.dragmode === "pan" });
       if (!place.dataset.listens) {
         place.dataset.listens = "yes";
@@ -24,6 +31,7 @@ function render({ model, el }) {
   }
 
   async function restyle() {
+    if (!place.data) return;
     for (const [update, traces] of JSON.parse(model.get("on_top"))) await Plotly.restyle(place, update, traces);
   }
 
@@ -38,8 +46,11 @@ function render({ model, el }) {
   model.on("change:figure", draw);
   model.on("change:on_top", restyleLater);
   draw();
-  const width = new ResizeObserver(() => later(async () => { // a tab that appears, a window that changes
-    if (place.layout && place.clientWidth && !JSON.parse(model.get("figure")).layout.width) await Plotly.Plots.resize(place);
+  // A tab that appears, a window that changes.  Not Plotly.Plots.resize: its promise may never be kept, and would hold up
+  // every change after it.
+  const width = new ResizeObserver(() => later(async () => {
+    const own = JSON.parse(model.get("figure")).layout.width, here = el.clientWidth;
+    if (place.layout && here && !own && place.layout.width !== here) await Plotly.relayout(place, { width: here });
   }));
   width.observe(el);
   return () => {
