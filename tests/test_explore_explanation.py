@@ -179,30 +179,19 @@ def test_bad_input() -> None:
             explain_cell(model, features, 0, model.config.replace(**change))
     with pytest.raises(PNIError, match="the model was fitted with"):
         explain_cell(model, features, 0, model.config.replace(patch=5))
+    model.mlp = None
+    for setting in ("B", "E"):
+        with pytest.raises(PNIError, match="was not fitted for it: choose A or position"):
+            explain_cell(model, features, 0, model.config.replace(setting=setting))
+    found = explain_cell(model, features, 0, model.config.replace(setting="position"))
+    assert math.isnan(found.nearest.p_neighborhood) and found.expected == [] and found.n_shut == {"position": 2}
+
+
+def test_what_looks_at_no_rank_is_explained_for_the_release_too() -> None:
+    model, features = toy()
     ranked = model.config.replace(nb_gate="rank", combine="score")  # which has no part in these
     for setting in ("A", "position"):
         assert explain_cell(model, features, 0, ranked.replace(setting=setting)).matches
-
-
-@pytest.mark.parametrize(
-    ("lost", "settings"), [(("mlp",), "BE"), (("position",), ("position", "E")), (("mlp", "position"), ("B", "E"))]
-)
-def test_models_fitted_for_less(lost: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """What a fit of setting A, B or position leaves out is missed only by the settings that need it."""
-    model, features = toy()
-    for name in lost:
-        setattr(model, name, None)
-    for setting in ("A", "B", "position", "E"):
-        config = model.config.replace(setting=setting)
-        if setting in (*settings, *(["position"] if "position" in lost else [])):
-            with pytest.raises(PNIError, match="was not fitted for it"):
-                explain_cell(model, features, 0, config)
-            continue
-        found = explain_cell(model, features, 0, config)
-        assert math.isnan(found.nearest.p_neighborhood) == ("mlp" in lost)
-        assert math.isnan(found.nearest.p_position) == ("position" in lost)
-        assert (found.expected == []) == ("mlp" in lost) and (found.seen == []) == ("position" in lost)
-        assert found.n_shut == {"A": {"none": 0}, "B": {"neighborhood": 2}, "position": {"position": 2}}[setting]
 
 
 # -- in words ------------------------------------------------------------------------------------------

@@ -159,11 +159,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score new images: OUT/scores.csv, and a heat map of each on one colour scale.  Resumes."""
-    folder = _model_folder(run)
-    model = PNI.load(folder, device_name(device))
+    model = PNI.load(_model_folder(run), device_name(device))
     table = score_folder(model, images, out, refined=refined, progress=progress)
-    where = {"model": str(folder.resolve()), "images": str(images.resolve()), "refined": refined}
-    write_json(out / "score.json", where)  # for `pni explore`
     if as_json:
         emit(table.to_dict("records"))
         return

@@ -6,11 +6,11 @@ images than lie there: an explanation would mix two things.
 """
 
 import hashlib
-import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,6 @@ class Category:
     results: dict[str, Scored]
     older: list[Path] = field(default_factory=list)
     images: Path | None = None
-    _checked: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
-    """test image -> size and time of its file when its contents were found to be those that were scored."""
 
     @property
     def key(self) -> str:
@@ -109,7 +107,7 @@ class Category:
     def test(self) -> Split:
         if self.images is None:
             return self.data.test
-        if not self.images.exists():
+        if not self.images.is_dir():
             raise PNIError(f"{self.images}: the images of {self.key} are not there: say where they are with --data")
         found = new_images(self.images, self.names, self.name).test
         self._require_names(found, self.images)
@@ -128,20 +126,17 @@ class Category:
             self.root = root
         else:
             self.images = root
-        self._checked.clear()
         for name in ("data", "train", "test", "_train_fingerprint"):
             self.__dict__.pop(name, None)
 
     def test_path(self, i: int) -> str:
         """The file of test image i.  Raises PNIError when it is another one than the run scored."""
         path, digests = str(self.test.samples["image_path"].iloc[i]), self.digests
-        if digests and self._checked.get(i) != (stamp := _stamp(path)):
-            if self.test.digest(i) != digests[i]:
-                raise PNIError(
-                    f"{shown(path)}: is not the image that was scored, though of its name: run again, or say where "
-                    "that is with --data"
-                )
-            self._checked[i] = stamp
+        if digests and self.test.digest(i) != digests[i]:
+            raise PNIError(
+                f"{shown(path)}: is not the image that was scored, though of its name: run again, or say where that is "
+                "with --data"
+            )
         return path
 
     def image(self, i: int, geometry: Geometry | None = None) -> Float[Tensor, "3 h w"]:
@@ -202,18 +197,15 @@ class Category:
         raise PNIError(f"{result.folder}: the fitted model of {result.label} is not there: run again to have it")
 
 
-def new_images(images: Path, names: list[str], category: str) -> Dataset:
-    """The images of a `pni score`, a folder or one file, as unlabelled test images; those not in `names` are left
-    out."""
-    root = images if images.is_dir() else images.parent
-    files = images_in(images, deep=True) if images.is_dir() else [images]
-    wanted = set(names)
-    rows = [
-        row(path, "test", -1, "unknown", category)
-        for path in files
-        if {_written(name := path.relative_to(root).as_posix()), shown(name)} & wanted
-    ]
-    return Dataset("new images", root, category, pd.DataFrame(rows, columns=list(row(root, "", 0, "", ""))))
+def new_images(folder: Path, names: Sequence[str], category: str) -> Dataset:
+    """Images of a `pni score` by their names within `folder`, unlabelled, in that order; what is not there (any more)
+    is left out."""
+    there: dict[str, Path] = {}
+    for parent in {PurePosixPath(name).parent for name in names}:
+        if not parent.is_absolute() and ".." not in parent.parts:
+            there |= {shown(path.relative_to(folder).as_posix()): path for path in images_in(folder / parent)}
+    rows = [row(there[name], "test", -1, "unknown", category) for name in names if name in there]
+    return Dataset("new images", folder, category, pd.DataFrame(rows, columns=list(row(folder, "", 0, "", ""))))
 
 
 def model_id(folder: Path) -> str:
@@ -227,14 +219,6 @@ def model_id(folder: Path) -> str:
 def _written(name: str) -> str:
     """As a name stands in a run's files."""
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-        return found.st_size, found.st_mtime_ns
-    except OSError as fault:
-        raise PNIError(f"{shown(path)}: cannot be read ({fault.strerror}): check the file") from None
 
 
 @lru_cache(maxsize=MODELS)

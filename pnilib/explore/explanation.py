@@ -92,36 +92,31 @@ def explain_cell(
 ) -> Explanation:
     """Explain one cell of an image whose features are given, under a setting of the fitted model.
 
-    Raises PNIError for the release's rank gate and its loop (B6, B7), whose choice follows no gate, and for a setting
-    that the model was not fitted for.
+    Raises PNIError for the release's rank gate and its loop (B6, B7), whose choice follows no gate.
     """
     by_rank = config.nb_gate == "rank" and config.setting in ("B", "E")
     if by_rank or (config.gate_chunk > 1 and config.setting != "A"):
         raise PNIError("the release's rank gate (B6, B7) picks by rank, not by a gate: choose another setting")
     own = model.with_config(**config.to_dict())
     coreset, position, mlp = own.coreset, own.position, own.mlp
-    lacking = (mlp is None and config.setting in ("B", "E")) or (
-        position is None and config.setting in ("position", "E")
-    )
-    if coreset is None or lacking:
-        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose another setting")
+    if coreset is None or position is None or (mlp is None and config.setting in ("B", "E")):
+        raise PNIError(f"setting={config.setting}: the model was not fitted for it: choose A or position")
     gh, gw, d = features.shape
     if not 0 <= cell < gh * gw:
         raise PNIError(f"cell {cell} lies outside a {gh}x{gw} grid: choose 0 to {gh * gw - 1}")
     device, at = features.device, torch.tensor([cell])
     distances = patch_distances(features.reshape(-1, d)[at.to(device)], coreset.embedding.to(device)).cpu()
-    p_pos = marginal = p_nb = None
-    if position is not None:
-        p_pos, marginal = position.probability(slice(cell, cell + 1)), position.marginal()
+    p_pos = position.probability(slice(cell, cell + 1))
+    p_nb = None
     if mlp is not None:
         logits = mlp(gather_neighbors(features[None], at.to(device), config))
         p_nb = log_probability(logits, config.temperature).exp().cpu()
     to_dist, n_dist = coreset.emb_to_dist, coreset.n_dist
     pos_of = torch.arange(len(coreset.embedding)) if config.pos_bins == "emb" else to_dist
-    unknown = torch.full_like(distances, math.nan)
-    p_pos_emb = unknown if p_pos is None else p_pos[:, pos_of]
-    p_nb_emb = unknown if p_nb is None else p_nb[:, to_dist]
+    p_pos_emb = p_pos[:, pos_of]
+    p_nb_emb = torch.full_like(distances, math.nan) if p_nb is None else p_nb[:, to_dist]
     limit = tau(config, len(coreset.embedding), n_dist)
+    marginal = position.marginal()
     scores = score_patches(distances, p_nb, p_pos, marginal, to_dist, n_dist, config)
 
     def match(k: int) -> Match:
@@ -147,12 +142,10 @@ def explain_cell(
             for b in top.tolist()
         ]  # fmt: skip
 
-    seen, n_seen = [], 0
-    if position is not None and p_pos is not None:
-        votes = position.counts.reshape(-1, position.n_bins)[cell]
-        seen, n_seen = [b for b in bins(p_pos[0], votes) if b.votes > 0], int((votes > 0).sum())
+    votes = position.counts.reshape(-1, position.n_bins)[cell]
     return Explanation(
-        config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut, seen, n_seen,
+        config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut,
+        seen=[b for b in bins(p_pos[0], votes) if b.votes > 0], n_seen=int((votes > 0).sum()),
         expected=[] if p_nb is None else bins(p_nb[0], None),
         none_allowed=tuple(name for name in matches if n_shut[name] == len(order)),
     )  # fmt: skip
@@ -160,8 +153,8 @@ def explain_cell(
 
 def _gates(
     p_nb: Float32[Tensor, "1 n_dist"] | None,
-    p_pos: Float32[Tensor, "1 bins"] | None,
-    marginal: Float32[Tensor, " bins"] | None,
+    p_pos: Float32[Tensor, "1 bins"],
+    marginal: Float32[Tensor, " bins"],
     to_dist: Int64[Tensor, " m"],
     limit: float,
     config: PNIConfig,
@@ -174,16 +167,15 @@ def _gates(
 
     if config.setting == "A":
         return {"none": torch.ones(1, len(to_dist), dtype=torch.bool)}
-    found: dict[str, Bool[Tensor, "1 m"]] = {}
-    if config.setting == "B" or (config.setting == "E" and config.combine == "score"):
-        assert p_nb is not None
-        found["neighborhood"] = of_vectors(gate(p_nb, limit), False)
-    if config.setting == "position" or (config.setting == "E" and config.combine == "score"):
-        assert p_pos is not None
-        found["position"] = of_vectors(gate(p_pos, limit), over_emb)
-    if found:
-        return found
-    assert p_nb is not None and p_pos is not None and marginal is not None
+    by_position = {"position": of_vectors(gate(p_pos, limit), over_emb)}
+    if config.setting == "position":
+        return by_position
+    assert p_nb is not None
+    by_neighborhood = {"neighborhood": of_vectors(gate(p_nb, limit), False)}
+    if config.setting == "B":
+        return by_neighborhood
+    if config.combine == "score":
+        return by_neighborhood | by_position
     same = p_nb[:, to_dist] if over_emb else p_nb
     if config.combine == "prob":
         return {"eq. (6)": of_vectors(gate(mean_probability(same, p_pos), limit), over_emb)}

@@ -28,7 +28,7 @@ from pnilib.text import read_json
 __all__ = ["SCORE", "is_fit", "is_score", "prepare"]
 
 SCORE = "score.json"
-"""In the --out of `pni score`: model (its folder), images (folder or file), refined."""
+"""In the --out of `pni score`: model (its folder), images (the folder that their names are relative to), refined."""
 
 
 def is_fit(run: Path | str) -> bool:
@@ -87,7 +87,7 @@ def _prepare_score(folder: Path, device: str, images: Path | str | None, progres
     except (OSError, ValueError, KeyError, TypeError):
         raise PNIError(f"{folder}: {SCORE} or scores.csv is missing or damaged: run `pni score` again") from None
     place = place if images is None else Path(images)
-    if not place.exists():
+    if not place.is_dir():
         raise PNIError(f"{place}: the images of {folder} are not there: say where they are with --data")
     model = PNI.load(model_folder, device)
     source = _source(model_folder)
@@ -100,7 +100,8 @@ def _prepare_score(folder: Path, device: str, images: Path | str | None, progres
         folder, model_folder, model, dataset, progress, source=source, device=device, model_folder=str(model_folder),
         images=str(place.resolve()),
     )  # fmt: skip
-    ours = pd.read_csv(unit / f"{'PNI' if refined else model.config.setting}.scores.csv")["score"].to_numpy(np.float64)
+    setting = "PNI" if refined else model.config.setting
+    ours = pd.read_csv(unit / f"{setting}.scores.csv", keep_default_na=False)["score"].to_numpy(np.float64)
     if not np.allclose(ours, scores, rtol=1e-3, atol=1e-3 * float(np.abs(scores).max())):
         raise PNIError(f"{folder}: the model or the images are others than were scored: run `pni score` again")
     return unit
