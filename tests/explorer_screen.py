@@ -179,8 +179,7 @@ def require_harmless(screen: Explorer) -> str:
 
 
 def write_note(screen: Explorer, text: str, label: str = "") -> None:
-    screen.image.text.value, screen.image.label.value = text, label
-    screen.image.save.click()
+    screen.image.note.text.value, screen.image.note.label.value = text, label
 
 
 def pixels_free(page: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 from test_cli import pni, refused
 from tiny import SCATTERING, write_category
 from tiny_run import ODD, tiny_store, write_unit
+from traitlets.config import Config
 
 from pnilib import evaluation
 from pnilib.artefacts import exclusive
@@ -76,16 +76,16 @@ def data_of(run: Path) -> Dataset:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """What Voilà would have been started with, one dict a start: argv, notebook, folder, settings."""
+    """What Voilà would have been started with, one dict a start: argv, config, notebook, folder, settings."""
     from voila.app import Voila
 
     starts: list[dict[str, Any]] = []
 
-    def launch(argv: list[str]) -> None:
+    def launch(argv: list[str], config: Config) -> None:
         notebook = Path(argv[0])
         starts.append(
-            dict(argv=argv, notebook=notebook.read_text(), folder=notebook.parent, files=os.listdir(notebook.parent),
-                 settings=json.loads(os.environ["PNILIB_EXPLORE"]))
+            dict(argv=argv, config=config, notebook=notebook.read_text(), folder=notebook.parent,
+                 files=os.listdir(notebook.parent), settings=json.loads(os.environ["PNILIB_EXPLORE"]))
         )  # fmt: skip
 
     monkeypatch.setattr(Voila, "launch_instance", launch)
@@ -161,7 +161,7 @@ def test_ports_and_hosts(tiny_store: Path, served: list[dict[str, Any]], capsys:
     assert "--port" in refused(capsys, "explore", tiny_store, "--port", "70000", *HERE)
     assert served == []
     assert pni("explore", tiny_store, "--port", port, *HERE) == 0  # free by now
-    assert f"--port={port}" in served[0]["argv"]
+    assert served[0]["config"].Voila.port == port
 
 
 # -- what the server is told -------------------------------------------------------------------------
@@ -171,6 +171,7 @@ def test_the_server_lets_nothing_else_through(
     tiny_store: Path, tmp_path: Path, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
     from voila.app import Voila
     from voila.configuration import VoilaConfiguration
 
@@ -179,25 +180,26 @@ def test_the_server_lets_nothing_else_through(
         capsys.readouterr()
         assert pni("explore", tiny_store.name, "--notes", "n.csv", "--data", "data", *HERE) == 0
         said = capsys.readouterr().out
-        voila = Voila()
-        voila.parse_command_line(served[-1]["argv"][1:])
-        options = VoilaConfiguration(config=voila.config)
-        voila = Voila(config=voila.config)
+        config = served[-1]["config"]
+        options, voila = VoilaConfiguration(config=config), Voila(config=config)
         assert voila.ip == "127.0.0.1" and voila.open_browser is False and voila.port_retries == 0
         assert len(voila.token) == 48 and f"http://127.0.0.1:{voila.port}/?token={voila.token}" in said
-        assert options.show_tracebacks is False and options.file_allowlist
-        for name in ("explorer.ipynb", "a.png", "", "[]", "(?!).", "../notes.csv"):
-            assert not any(re.fullmatch(pattern, name, re.IGNORECASE) for pattern in options.file_allowlist)
+        assert options.show_tracebacks is False and options.file_allowlist == []
         assert (options.allow_template_override, options.allow_theme_override) == ("NO", "NO")
+        assert voila.config_file_paths == []  # a voila.json in the folder changes nothing of it
+        policy = voila.tornado_settings["headers"]["Content-Security-Policy"]
+        assert "default-src 'self'" in policy and "//" not in policy and "*" not in policy
+        kernels = AsyncMappingKernelManager(config=config)
+        assert 0 < kernels.cull_interval <= kernels.cull_idle_timeout <= 600 and not kernels.cull_connected
     first, second = served
-    assert {arg for arg in first["argv"] if "token" in arg}.isdisjoint(second["argv"])  # another one each time
+    assert first["config"].Voila.token != second["config"].Voila.token  # another one each time
     for start in served:
         assert start["files"] == ["explorer.ipynb"] and not start["folder"].exists()  # gone with the server
         assert start["settings"] == {
             "run": str(tiny_store.resolve()), "data": str((tiny_store.parent / "data").resolve()), "other": None,
             "notes": str(tiny_store.parent.resolve() / "n.csv"),
         }  # fmt: skip
-        assert str(tiny_store.parent) not in " ".join(start["argv"])
+        assert str(tiny_store.parent) not in f"{start['argv']} {start['config']}"
         assert nbformat.reads(start["notebook"], 4).cells[0].source == serve.page_notebook().cells[0].source
 
 
@@ -221,7 +223,7 @@ def test_the_address_of_an_ipv6_host(tiny_store: Path, served: list[dict[str, An
         pytest.skip("this machine has no IPv6")
     said: list[str] = []
     serve.serve(tiny_store, data=None, other=None, notes=None, host="::1", port=0, browser=True, say=said.append)
-    assert "http://[::1]:" in said[0] and "--Voila.open_browser=True" in served[0]["argv"]
+    assert "http://[::1]:" in said[0] and served[0]["config"].Voila.open_browser is True
 
 
 def test_a_page_that_cannot_open_its_run(tmp_path: Path, displayed: list[Any]) -> None:

@@ -1,6 +1,7 @@
 """What the explorer says of a pixel is what the score was made of: cell, matches, gates, probabilities, words."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import SCATTERING, write_category
-from tiny_run import tiny_store
+from tiny_run import tiny_store, write_unit
 from torch import Tensor
 
 from pnilib.config import PNIConfig
@@ -20,6 +21,7 @@ from pnilib.data import Dataset
 from pnilib.errors import PNIError
 from pnilib.explore import open_exploration
 from pnilib.explore.explanation import Explanation, cell_at, explain_cell, sentence
+from pnilib.explore.maps import normal_level
 from pnilib.figures.images import cell_box
 from pnilib.maps import anomaly_maps, repeat_inner
 from pnilib.neighborhood import NeighborhoodMLP
@@ -203,75 +205,121 @@ def test_a_model_without_a_distribution() -> None:
     assert found("A").score == 0.25
 
 
+def test_what_looks_at_no_rank_is_explained_for_the_release_too() -> None:
+    model, features = toy()
+    ranked = model.config.replace(nb_gate="rank", combine="score")  # which has no part in these
+    for setting in ("A", "position"):
+        assert explain_cell(model, features, 0, ranked.replace(setting=setting)).matches
+
+
 # -- in words ------------------------------------------------------------------------------------------
 
 
 def test_sentences_by_hand() -> None:
+    """A normal patch is 0.2 away; this one 0.25 without gates and 8.25 with them."""
     shut = (
         "this patch scores 8.25: the position gate shuts 2 nearer training patches (the nearest was never seen at this "
         "position), and the nearest allowed one (training image 3) is 8.25 away instead of 0.25. So it is its place "
-        "more than its looks: of the distance 8.25, the gates make 8."
+        "more than its looks: of the 8.05 that it is farther than a normal patch (0.2), the gates make 8."
     )
     found = explain(0, setting="position")
-    assert sentence(found, 5.0, 2.0) == f"The map is 5 here, at or above the image threshold 2; {shut}"
-    assert sentence(found, 2.0, 2.0).startswith("The map is 2 here, at or above the image threshold 2; ")
-    assert sentence(found, 1.5, 2.0) == f"The map is 1.5 here, below the image threshold 2; {shut}"
+    assert sentence(found, 5.0, 2.0, 0.2) == f"The map is 5 here, at or above the image threshold 2; {shut}"
+    assert sentence(found, 2.0, 2.0, 0.2).startswith("The map is 2 here, at or above the image threshold 2; ")
+    assert sentence(found, 1.5, 2.0, 0.2) == f"The map is 1.5 here, below the image threshold 2; {shut}"
     for nothing in (math.nan, math.inf, -math.inf):
-        assert sentence(found, 5.0, nothing) == f"The map is 5 here; {shut}"
-    assert sentence(found, math.nan, 2.0) == f"The run kept no map of this result; {shut}"
+        assert sentence(found, 5.0, nothing, 0.2) == f"The map is 5 here; {shut}"
+    assert sentence(found, math.nan, 2.0, 0.2) == f"The run kept no map of this result; {shut}"
     other = explain(0, setting="position", image_score="top1")  # whose threshold is not one of the map
-    assert sentence(other, 5.0, 2.0) == f"The map is 5 here; {shut}"
+    assert sentence(other, 5.0, 2.0, 0.2) == f"The map is 5 here; {shut}"
 
     free = "the nearest patch of the coreset (training image 2) is 0.25 away"
-    none = "So only its looks count: no gate stands between it and its nearest neighbor."
-    assert sentence(explain(0, setting="A"), 5.0, 2.0).endswith(f"this patch scores 0.25: {free}. {none}")
-    opened = sentence(explain(2, setting="position"), 5.0, 2.0)
+    none = "So only its looks count: no gate stands between it and its nearest neighbor; a normal patch is 0.2 away."
+    assert sentence(explain(0, setting="A"), 5.0, 2.0, 0.2).endswith(f"this patch scores 0.25: {free}. {none}")
+    opened = sentence(explain(2, setting="position"), 5.0, 2.0, 0.2)
     assert opened.endswith(f"this patch scores 0.25: {free} and allowed by the position gate. {none}")
-    both = sentence(explain(2, combine="score"), 5.0, 2.0)
+    both = sentence(explain(2, combine="score"), 5.0, 2.0, 0.2)
     assert f"this patch scores 4.25: {free} and allowed by the position gate; the neighborhood gate shuts 2" in both
     assert "(the nearest has p = 0.04 from the neighborhood, not above τ = 0.12)" in both
-    assert both.endswith("So it is its place more than its looks: of the distance 4.25, the gates make 4.")
-    together = sentence(explain(1), 5.0, 2.0)
+    assert both.endswith("of the 4.05 that it is farther than a normal patch (0.2), the gates make 4.")
+    together = sentence(explain(1), 5.0, 2.0, 0.2)
     assert "the gate of eq. (6) shuts 2 nearer training patches" in together
     assert "p = 0.04 from the neighborhood, p = 0.1 at this position; together not above τ = 0.12)" in together
     assert "the product of both sources shuts 2" in sentence(explain(1, combine="product"), 5.0, 2.0)
     said = sentence(explain(1, setting="position"), 5.0, 2.0)
     assert "(the nearest has p = 0.1 at this position, not above τ = 0.12)" in said
+    assert said.endswith(
+        "counts as 8.25 away, and the gates make 8 of it; how far a normal patch is, the run does not say."
+    )
     two = explain(3, combine="score")
     open_ = dataclasses.replace(
         two, matches=dict.fromkeys(two.matches, two.nearest), n_shut=dict.fromkeys(two.n_shut, 0)
     )
-    assert "allowed by the neighborhood gate and the position gate. So only" in sentence(open_, 5.0, 2.0)
+    assert "allowed by the neighborhood gate and the position gate. So only" in sentence(open_, 5.0, 2.0, 0.2)
 
 
 @pytest.mark.parametrize(
-    ("nearest", "allowed", "said"),
+    ("nearest", "allowed", "level", "said"),
     [
-        (1.0, 1.0, "the gates change little"),  # a tie that is shut
-        (1.0, 1.04, "the gates change little"),
-        (1.0, 1.25, "its looks more than its place: of the distance 1.25, the gates make 0.25."),
-        (1.0, 1.95, "its looks more than its place: of the distance 1.95, the gates make 0.95."),
-        (1.0, 2.05, "its place more than its looks: of the distance 2.05, the gates make 1.05."),
-        (0.0, 3.0, "its place more than its looks: of the distance 3, the gates make 3."),
-        (0.0, 0.0, "the gates change little"),
+        (0.7, 1.6, 0.65, "its place more than its looks: of the 0.95 that it is farther than a normal patch (0.65), "
+                         "the gates make 0.9."),  # 0.7 is what any patch has: it says nothing of looks
+        (0.7, 1.6, 0.0, "its place more than its looks: of the 1.6"),  # 0.9 > 0.8
+        (1.0, 1.0, 0.5, "how it looks, and the gates change little"),  # a tie that is shut
+        (1.0, 1.02, 0.5, "how it looks, and the gates change little"),  # 0.02 <= 0.05 * 0.52
+        (1.0, 1.25, 0.5, "its looks more than its place: of the 0.75 that it is farther than a normal patch (0.5), the "
+                         "gates make 0.25."),
+        (1.0, 1.5, 0.5, "its looks more than its place"),  # half and half
+        (1.0, 1.55, 0.5, "its place more than its looks"),  # 0.55 > 0.525
+        (0.3, 1.5, 0.5, "its place more than its looks: of the 1 that it is farther than a normal patch (0.5), the "
+                        "gates make 1."),  # nearer than most, but not here
+        (0.4, 0.52, 0.5, "nothing stands out here: a normal patch is 0.5 away."),
+        (0.4, 0.45, 0.5, "nothing stands out here"),
+        (0.0, 0.0, 0.0, "nothing stands out here"),
+        (0.0, 3.0, 0.0, "its place more than its looks: of the 3 that"),
+        (1.0, 3.0, math.nan, "counts as 3 away, and the gates make 2 of it; how far a normal patch is, the run does"),
     ],
-)
-def test_the_verdict_follows_the_distances(nearest: float, allowed: float, said: str) -> None:
+)  # fmt: skip
+def test_the_verdict_follows_the_distances(nearest: float, allowed: float, level: float, said: str) -> None:
     found = explain(0, setting="position")
     near = dataclasses.replace(found.nearest, distance=nearest)
     match = dataclasses.replace(found.matches["position"], distance=allowed)
     for score in (-3.0, 0.0, 100.0):  # a prefactor shifts the score, not what the gates did
         changed = dataclasses.replace(found, nearest=near, matches={"position": match}, score=score)
-        assert said in sentence(changed, 1.0, 2.0)
+        assert said in sentence(changed, 1.0, 2.0, level)
 
 
 @pytest.mark.parametrize(
     "change", [dict(), dict(lambda_=0.01), dict(lambda_=0.01, likelihood="density"), dict(lambda_=50.0),
                dict(lambda_=0.99, likelihood="density"), dict(baseline="patchcore", baseline_neighbors=3)]
 )  # fmt: skip
-def test_without_gates_no_gate_is_blamed(change: dict[str, Any]) -> None:
-    said = sentence(explain(0, setting="A", **change), 1.0, 2.0)
-    assert "shuts" not in said and "place" not in said and said.endswith("and its nearest neighbor.")
+@pytest.mark.parametrize("level", [math.nan, 0.1])
+def test_without_gates_no_gate_is_blamed(change: dict[str, Any], level: float) -> None:
+    said = sentence(explain(0, setting="A", **change), 1.0, 2.0, level)
+    assert "shuts" not in said and "place" not in said and "no gate stands between it and its nearest neighbor" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "median", "level"),
+    [
+        (dict(), 0.7, 0.7),
+        (dict(lambda_=0.5), 0.35, 0.7),  # S = lambda d
+        (dict(lambda_=0.5, likelihood="density"), 0.35 + math.log(2), 0.7),  # S = lambda d - log(lambda)
+        (dict(setting="A", baseline="patchcore"), 0.49, 0.7),  # S = d^2
+    ],
+)
+def test_the_level_of_a_normal_patch_by_hand(
+    tmp_path: Path, change: dict[str, Any], median: float, level: float
+) -> None:
+    """It is the median of the result's own map, as a distance; a refined map, and one that is computed, take E's."""
+    config = SCATTERING.replace(**({"setting": "E"} | change))
+    for name, limits in (("E", [median, 9.0]), ("PNI", [0.1, 0.9])):
+        write_unit(tmp_path / f"u/{name}", [1.0, 2.0], [0, 1], settings=[name], name=name)
+        file = tmp_path / f"u/{name}/{name}/meta.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": limits, "config": config.to_dict()}))
+    category = next(iter(open_exploration(tmp_path / "u").categories.values()))
+    for label in ("E", "PNI", "position"):
+        assert normal_level(category, label) == pytest.approx(level)
+    del category.results["E"]
+    assert math.isnan(normal_level(category, "PNI"))
 
 
 # -- against the model -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tiny_run import write_unit
 
 from pnilib.explore import open_exploration
 from pnilib.explore.explanation import cell_at, explain_cell, sentence
-from pnilib.explore.maps import base_result, features_of
+from pnilib.explore.maps import base_result, features_of, normal_level
 from pnilib.explore.widgets import Explorer
 from pnilib.explore.widgets.state import ALL, MARKS, PAGE
 
@@ -130,7 +130,9 @@ def test_the_answer_is_the_explanation(screen: Explorer, tiny_store: Path) -> No
             limit = math.nan if name == "position" else facts(tiny_store, TWO, name)["i_threshold"]
             answer = screen.image.answer.value
             words = re.search(r'<p class="pni-sentence"[^>]*>(.*?)</p>', answer)
-            assert words is not None and unescape(words[1]) == sentence(found, float(at), limit)
+            assert words is not None and unescape(words[1]) == sentence(
+                found, float(at), limit, normal_level(category, name)
+            )
             answers.add(words[1])
             for label in ("A", "B", "E", "PNI"):
                 kept = np.load(f"{category.results[label].place}.maps.npy")[i][pixel]
@@ -198,6 +200,31 @@ def test_the_slider_moves_it(screen: Explorer, tiny_store: Path) -> None:
     assert screen.state.threshold("E", ONE) == exact and numbers(screen)["TP"] + numbers(screen)["FP"] == 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "at"),
+    [("0,5", 0.5), ("0.5", 0.5), (" 0,5 ", 0.5), ("-3", -3.0), ("1e3", 1000.0), ("", None), ("o.5", None), ("nan", None),
+     ("inf", None), ("1,2,3", None), ("1.234,5", None), ("0;5", None)],
+)  # fmt: skip
+def test_a_typed_threshold_is_taken_as_it_is_meant_or_not_at_all(
+    screen: Explorer, typed: str, at: float | None
+) -> None:
+    screen.category.value, screen.result.value = ONE, "E"
+    samples, before = screen.samples, screen.state.threshold("E", ONE)
+    assert samples.exact.value == f"{before:.6g}" and not samples.slider.readout
+    samples.exact.value = typed
+    now = screen.state.threshold("E", ONE)
+    if at is None:
+        assert now == before == samples.slider.value and samples.exact.value == f"{before:.6g}"
+        assert f"{typed!r}: is not a number".replace("'", "&#x27;") in screen.state.message.value
+        return
+    assert now == samples.slider.value == at and samples.exact.value == f"{at:.6g}"
+    assert samples.slider.min <= at <= samples.slider.max and screen.state.message.value == ""
+    samples.slider.value = at + 0.4 * samples.slider.step  # a browser that rounds moves nothing
+    assert screen.state.threshold("E", ONE) == at
+    screen.category.value = ALL
+    assert samples.exact.disabled and samples.exact.value == ""
+
+
 def test_each_result_and_category_keeps_its_threshold(screen: Explorer, tiny_store: Path) -> None:
     chosen = {}
     for k, (key, label) in enumerate(((ONE, "E"), (TWO, "E"), (ONE, "PNI"))):
@@ -218,7 +245,7 @@ def test_each_result_and_category_keeps_its_threshold(screen: Explorer, tiny_sto
     assert screen.samples.slider.value == facts(tiny_store, TWO, "PNI")["i_threshold"]
     # compared with the same thresholds
     screen.tabs.selected_index = 2
-    screen.compare.ours.value, screen.compare.base.value = "PNI", "E"
+    screen.result.value, screen.compare.base.value = "PNI", "E"
     assert screen.compare.thresholds == [{ONE: chosen[ONE, "PNI"]}, {key: chosen[key, "E"] for key in (ONE, TWO)}]
 
 
@@ -253,8 +280,11 @@ def test_filters(screen: Explorer, tiny_store: Path) -> None:
     low, high = np.sort(table["score"])[[3, 9]]
     samples.low.value, samples.high.value = repr(float(low)), repr(float(high))
     assert len(samples.shown) == 7 and samples.shown["score"].between(low, high).all()
-    samples.high.value = "much"
-    assert "is not a number" in screen.state.message.value and len(samples.shown) == 7
+    for typed in ("much", "nan", "inf", "1,2,3", "1.234,5", "-", "1 000"):
+        samples.high.value = typed
+        assert "is not a number" in screen.state.message.value and len(samples.shown) == 7
+    samples.high.value = repr(float(high)).replace(".", ",")
+    assert screen.state.message.value == "" and len(samples.shown) == 7
     screen.category.value = ONE  # its own scale, nothing left out
     assert len(on_cards(screen)) == 8
 

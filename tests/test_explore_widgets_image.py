@@ -129,7 +129,7 @@ def test_opacity_and_the_cross_change_nothing_else(screen: Explorer) -> None:
 def test_compare(screen: Explorer, tiny_store: Path) -> None:
     screen.tabs.selected_index = 2
     compare = screen.compare
-    compare.ours.value, compare.base.value = "PNI", "A"
+    screen.result.value, compare.base.value = "PNI", "A"
     wrong: dict[str, dict[str, bool]] = {}
     for label in ("PNI", "A"):
         for key in (ONE, TWO):
@@ -177,18 +177,25 @@ def test_the_plots_hold_the_scores(screen: Explorer, tiny_store: Path) -> None:
 # -- notes -----------------------------------------------------------------------------------------
 
 
-def test_notes_are_kept_and_found_again(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
-    screen.image.save.click()
-    assert "choose an image first" in screen.state.message.value
+def noted(screen: Explorer) -> tuple[str, str]:
+    return screen.image.note.text.value, screen.image.note.label.value
+
+
+def test_notes_are_kept_as_they_are_typed_and_found_again(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
+    box = screen.image.note
+    assert box.text.disabled and box.label.disabled and box.save.disabled  # there is no image yet
     screen.show(TWO, 3)
-    write_note(screen, "a <b>scratch</b>,\n'ü' $x$", "normal")
-    assert "saved to notes.csv" in screen.state.message.value
-    choose(screen.samples.gallery, f"{ONE}:0")
-    assert (screen.image.text.value, screen.image.label.value) == ("", "")
-    assert "saved" not in screen.state.message.value  # it was of another image
+    assert not (tmp_path / "notes.csv").exists()  # looking writes nothing
+    for part in ("a", "a <b>scratch</b>,\n'ü' $x$"):
+        box.text.value = part
+        assert Notes(tmp_path / "notes.csv").of(TWO, f"two parts/test/bad/{ODD}").text == part
+    box.label.value = "normal"
+    assert "saved to notes.csv" in box.said.value
+    choose(screen.samples.gallery, f"{ONE}:0")  # no button was pressed
+    assert noted(screen) == ("", "") and box.said.value == ""
     again = show(tiny_store, tmp_path)
     again.show(TWO, 3)
-    assert (again.image.text.value, again.image.label.value) == ("a <b>scratch</b>,\n'ü' $x$", "normal")
+    assert noted(again) == ("a <b>scratch</b>,\n'ü' $x$", "normal")
     rows = pd.read_csv(tmp_path / "notes.csv", keep_default_na=False).to_dict("records")
     assert [(row["category"], row["image"], row["label"]) for row in rows] == [
         (TWO, f"two parts/test/bad/{ODD}", "normal")
@@ -198,34 +205,44 @@ def test_notes_are_kept_and_found_again(screen: Explorer, tiny_store: Path, tmp_
 
 
 def test_two_explorers_lose_nothing(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
-    second = show(tiny_store, tmp_path)
+    second, notes = show(tiny_store, tmp_path), Notes(tmp_path / "notes.csv")
+    image = screen.state.opened.categories[ONE].names[0]
     for one in (screen, second):
         one.show(ONE, 0)
     write_note(screen, "first <i>", "unsure")
-    write_note(second, "second")
-    said = second.state.message.value
-    assert "another explorer saved &#x27;first &lt;i&gt;&#x27; and label unsure meanwhile" in said
-    assert second.image.text.value == "second"  # what was typed is still there
-    notes = Notes(tmp_path / "notes.csv")
-    assert notes.of(ONE, screen.state.opened.categories[ONE].names[0]).text == "first <i>"
-    second.image.save.click()
-    assert "saved to notes.csv" in second.state.message.value
-    assert notes.of(ONE, screen.state.opened.categories[ONE].names[0]).text == "second"
+    for typed in ("s", "second"):  # goes on typing: what the other one saved is not overwritten by that
+        second.image.note.text.value = typed
+        said = second.image.note.said.value
+        assert "another explorer saved &#x27;first &lt;i&gt;&#x27; and label unsure meanwhile" in said
+        assert notes.of(ONE, image).text == "first <i>"
     second.show(ONE, 1)  # other images do not get in each other's way
+    assert f"not saved: the note on {image}" in second.image.note.said.value
     write_note(second, "of image 1")
     screen.show(ONE, 2)
     write_note(screen, "of image 2")
+    second.show(ONE, 0)
+    assert noted(second) == ("second", "")  # what was typed is still there
+    second.image.note.save.click()
+    assert "saved to notes.csv" in second.image.note.said.value
     assert {note.text for note in notes.all().values()} == {"second", "of image 1", "of image 2"}
+    screen.show(ONE, 0)
+    assert noted(screen) == ("second", "")
 
 
-def test_a_damaged_file_of_notes_is_told_and_left_alone(screen: Explorer, tmp_path: Path) -> None:
-    (tmp_path / "notes.csv").write_text("my shopping list\n")
+def test_a_note_that_cannot_be_saved_stays(screen: Explorer, tmp_path: Path) -> None:
+    file, note = tmp_path / "notes.csv", screen.image.note
+    file.write_text("my shopping list\n")
     screen.show(ONE, 1)
-    assert "is no file of notes" in screen.state.message.value
+    assert "is no file of notes" in note.said.value
     assert "one/test/bad" in screen.image.title.value and len(panels(screen)) > 4  # the image shows all the same
     write_note(screen, "x")
-    assert "is no file of notes" in screen.state.message.value and "one/test/bad" in screen.image.title.value
-    assert (tmp_path / "notes.csv").read_text() == "my shopping list\n"
+    assert "is no file of notes" in note.said.value and file.read_text() == "my shopping list\n"
+    screen.show(ONE, 2)
+    file.unlink()
+    screen.show(ONE, 1)
+    assert noted(screen) == ("x", "")
+    note.save.click()
+    assert "saved to notes.csv" in note.said.value and Notes(file).of(ONE, note.place[1]).text == "x"
 
 
 def test_notes_lie_beside_the_run(store: Path, tmp_path: Path) -> None:

@@ -140,7 +140,13 @@ def test_one_class(tmp_path: Path, label: int, rates: tuple[str, ...]) -> None:
     assert screen.samples.slider.value == 5.0 and all(button.disabled for button in screen.samples.jumps.values())
     found = numbers(screen)
     assert tuple(found[name] for name in ("F1", "FPR", "FNR")) == rates
-    assert ("5 of unknown label" in text_of(screen.samples.counts.value)) == (label == -1)
+    said = text_of(screen.samples.counts.value)
+    assert ("5 of unknown label, 1 of them called defective" in said) == (label == -1)
+    bars = [trace for trace in json.loads(screen.samples.plot.figure)["data"] if trace["type"] == "bar"]
+    heights = {trace["name"]: decoded(trace["y"]).sum() for trace in bars}  # every image is drawn
+    assert heights == {"normal": 5 * (label == 0), "defective": 5 * (label == 1)} | (
+        {"unknown": 5} if label < 0 else {}
+    )
     assert {mark for _, mark in on_cards(screen)} == {0: {"FP", "TN"}, 1: {"TP", "FN"}, -1: {"?"}}[label]
     screen.samples.slider.value = 2.5
     assert sum(numbers(screen)[name] for name in ("TP", "FP")) == (0 if label < 0 else 3)
@@ -160,7 +166,7 @@ def test_unknown_labels_are_not_counted(tmp_path: Path) -> None:
     run = write_unit(tmp_path / "u", [1.0, 2.0, 3.0, 4.0], [0, -1, 1, -1], metrics={"i_threshold": 2.5}, maps=True)
     screen = show(run, tmp_path)
     assert numbers(screen) == {"TP": 1, "FP": 0, "FN": 0, "TN": 1, "F1": "100.00 %", "FPR": "0.00 %", "FNR": "0.00 %"}
-    assert "2 of unknown label" in text_of(screen.samples.counts.value)
+    assert "2 of unknown label, 1 of them called defective" in text_of(screen.samples.counts.value)
     screen.samples.outcomes.value = ("unknown",)
     assert on_cards(screen) == [("mvtec/part:3", "?"), ("mvtec/part:1", "?")]
     screen.show("mvtec/part", 3)
@@ -178,7 +184,7 @@ def test_a_single_category_has_no_choice_of_all(tmp_path: Path) -> None:
     screen.image.ask(3, 3)
     assert "the fitted model of E is not there" in screen.state.message.value
     write_note(screen, "all the same")
-    assert "saved" in screen.state.message.value and screen.tabs.selected_index == 1
+    assert "saved" in screen.image.note.said.value and screen.tabs.selected_index == 1
 
 
 def test_no_maps_kept(store: Path, tmp_path: Path) -> None:
@@ -243,7 +249,7 @@ def test_a_result_that_a_category_lacks(store: Path, tmp_path: Path) -> None:
     screen._export_selection(None)
     samples.clear.click()
     screen.tabs.selected_index = 2
-    screen.compare.ours.value, screen.compare.base.value = "E", "A"
+    screen.compare.base.value = "A"
     choose(screen.compare.gallery, f"{ONE}:0")
     assert "has no result" in screen.state.message.value and screen.image.chosen is None
     screen.result.value = "E"
@@ -312,7 +318,7 @@ def test_a_second_runs_name_is_text(tiny_store: Path, store: Path, tmp_path: Pat
     screen.image.ask(30, 40)
     assert f"{escape(label)}<br>" in screen.image.answer.value
     screen.tabs.selected_index = 2
-    screen.compare.ours.value, screen.compare.base.value = label, "E"
+    screen.compare.base.value = "E"
     assert text_of(screen.compare.sides.value).startswith(f"{label} against E: 0 images")
     assert screen.compare.plot is not None
     layout = json.loads(screen.compare.plot.figure)["layout"]

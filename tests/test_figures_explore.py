@@ -206,7 +206,9 @@ def test_pixel_says_its_sentence_and_shows_the_crops(opened: Exploration, label:
     category.results["no map"].__dict__.update(facts=kept.facts, table=kept.table)
     figure = drawn(draw_pixel(opened, "two parts", 3, label, 20, 40))
     said = words(figure)
-    assert "this patch scores" in said.replace("\n", " ").lower() and "Score of this patch by setting: A" in said
+    in_one = said.replace("\n", " ")
+    assert "this patch scores" in in_one.lower() and "Score of this patch by setting: A" in in_one
+    assert "a normal patch" in in_one  # the level that the verdict compares with is the run's
     assert f"pixel in row 20, column 40, {label}" in said and "this patch\nscore" in said and ODD in said
     assert ("The run kept no map of this result" in said) == (label == "no map")
     assert "Seen at this position in training" in said and "votes" in said

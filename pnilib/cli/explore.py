@@ -14,9 +14,14 @@ __all__ = ["explore"]
 
 def explore(
     run: Annotated[
-        Path, typer.Argument(help="The --store of `pni reproduce`, any folder in it, or the --out of `pni fit`.")
+        Path,
+        typer.Argument(
+            help="The --store of `pni reproduce`, any folder in it, or the --out of `pni fit` or `pni score`."
+        ),
     ],
-    data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set lies now, if it moved.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the run's data set, or the scored images, lie now, if moved.")
+    ] = None,
     other: Annotated[
         Path | None, typer.Option("--compare", help="A second run of the same test images, to compare with.")
     ] = None,
@@ -31,15 +36,18 @@ def explore(
 ) -> None:
     """Explore a run on a page: move the threshold, find false positives and negatives, ask a pixel why.
 
-    The page shows what the run kept; the test images of a `pni fit` folder are scored first, once. Ctrl+C ends it.
+    The page shows what the run kept; the images of a `pni fit` or `pni score` folder are scored first, once, under each
+    setting. It asks no other server for anything. Ctrl+C ends it.
     In a notebook: `from pnilib.explore.widgets import explore; explore("RUN")`.
     """
     from pnilib.explore.opened import open_exploration
-    from pnilib.explore.prepare import is_fit, prepare
+    from pnilib.explore.prepare import prepare
     from pnilib.explore.serve import serve
 
-    if run.is_dir() and is_fit(run):
-        prepare(run, device=device_name(device), data=data, progress=progress)
+    place = device_name(device)
+    for one in (run, other):
+        if one is not None:
+            prepare(one, device=place, data=data, progress=progress)
     opened = open_exploration(run, data=data, other=other)  # faults show here, not on the page
     for key, category in opened.categories.items():
         with suppress(PNIError):  # the page says which pictures are not there

@@ -70,6 +70,10 @@ class Split:
             return None
         return united_mask(mask_files(row["mask_path"]), row["image_path"], row.get("masks", "auto"))
 
+    def digest(self, i: int) -> str:
+        """SHA-256 (hex) of an image file.  Raises PNIError when it cannot be read."""
+        return _sha256(Path(self.samples["image_path"].iloc[i])).hex()
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over labels, relative names and contents of images and masks, in order.
 

@@ -94,7 +94,8 @@ def explain_cell(
 
     Raises PNIError for the release's rank gate and its loop (B6, B7), whose choice follows no gate.
     """
-    if config.nb_gate == "rank" or config.gate_chunk > 1:
+    by_rank = config.nb_gate == "rank" and config.setting in ("B", "E")
+    if by_rank or (config.gate_chunk > 1 and config.setting != "A"):
         raise PNIError("the release's rank gate (B6, B7) picks by rank, not by a gate: choose another setting")
     own = model.with_config(**config.to_dict())
     coreset, position, mlp = own.coreset, own.position, own.mlp
@@ -183,9 +184,10 @@ def _gates(
     return {"product": of_vectors(gate(product_probability(same, p_pos, marginal), limit), over_emb)}
 
 
-def sentence(found: Explanation, value: float, threshold: float) -> str:
+def sentence(found: Explanation, value: float, threshold: float, level: float = math.nan) -> str:
     """What made this pixel score as it did, in words.  value: of the map, NaN where the run kept none.  threshold: of
-    the image, left out where it is not one of the map (image_score other than max)."""
+    the image, left out where it is not one of the map (image_score other than max).  level: how far a normal patch is
+    (`pnilib.explore.maps.normal_level`), NaN where nobody knows."""
     at = f"The map is {value:.3g} here" if math.isfinite(value) else "The run kept no map of this result"
     if math.isfinite(value) and math.isfinite(threshold) and found.config.image_score == "max":
         at += f", {'at or above' if value >= threshold else 'below'} the image threshold {threshold:.3g}"
@@ -211,7 +213,7 @@ def sentence(found: Explanation, value: float, threshold: float) -> str:
                 f"({_reason(name, found)}), and the nearest allowed one (training image {match.train_image}) is "
                 f"{match.distance:.3g} away instead of {found.nearest.distance:.3g}"
             )
-    verdict = _verdict(found)
+    verdict = _verdict(found, level)
     return f"{at}; this patch scores {found.score:.3g}: {'; '.join(parts)}. {verdict}"
 
 
@@ -235,13 +237,29 @@ def _reason(name: str, found: Explanation) -> str:
     return f"the nearest: {neighborhood}, {position}; together not above τ = {limit}"
 
 
-def _verdict(found: Explanation) -> str:
-    """Appearance, or place: what the distance would be without gates against what it is."""
-    if not any(found.n_shut.values()):
-        return "So only its looks count: no gate stands between it and its nearest neighbor."
+def _verdict(found: Explanation, level: float) -> str:
+    """Looks, or place: what of the distance beyond a normal patch's is there without gates, and what the gates add.
+
+    Of the distance that counts, `level` is what any normal patch has; the nearest patch's own excess over it is due to
+    looks, the rest to the gates.
+    """
+    free = not any(found.n_shut.values())
     counted = sum(match.distance for match in found.matches.values()) / len(found.matches)
-    added = counted - found.nearest.distance
-    if added <= 0.05 * counted:
-        return "So the gates change little: it is how the patch looks."
-    more = "its place more than its looks" if added > 0.5 * counted else "its looks more than its place"
-    return f"So it is {more}: of the distance {counted:.3g}, the gates make {added:.3g}."
+    if math.isnan(level):
+        added = counted - found.nearest.distance
+        made = "no gate stands between it and its nearest neighbor" if free else f"the gates make {added:.3g} of it"
+        return f"So it counts as {counted:.3g} away, and {made}; how far a normal patch is, the run does not say."
+    beyond = counted - level
+    if beyond <= 0.05 * level:
+        return f"So nothing stands out here: a normal patch is {level:.3g} away."
+    if free:
+        none = "no gate stands between it and its nearest neighbor"
+        return f"So only its looks count: {none}; a normal patch is {level:.3g} away."
+    gates = counted - max(found.nearest.distance, level)
+    which = "its place more than its looks" if gates > 0.5 * beyond else "its looks more than its place"
+    if gates <= 0.05 * beyond:
+        which = "how it looks, and the gates change little"
+    return (
+        f"So it is {which}: of the {beyond:.3g} that it is farther than a normal patch ({level:.3g}), the gates make "
+        f"{gates:.3g}."
+    )

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from pnilib.errors import PNIError
-from pnilib.explore.opened import Category
+from pnilib.explore.category import Category
 from pnilib.figures.images import crop_patch
 from pnilib.images import Geometry, read_image
 
@@ -48,8 +48,11 @@ def rgb(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
 
 def scale(category: Category, label: str) -> tuple[float, float]:
     """Colour scale (low, high) of a result's maps, the same for all images of the category: median and 99.9 % quantile
-    of all test pixels, as in the figures of the run.  A map that the run has no result for is on E's scale."""
-    result = category.results.get(label) or category.results.get("E") or category.first
+    of all test pixels, as in the figures of the run.  A map that the run has no result for is on the scale of its fit's
+    E."""
+    near = [one for one in category.results.values() if one.setting == "E" and label.endswith(one.suffix)]
+    fallback = max(near, key=lambda one: len(one.suffix), default=category.first)
+    result = category.results.get(label, fallback)
     low, high = result.facts["limits"]
     return float(low), float(high) if high > low else float(low) + 1e-6
 
@@ -86,7 +89,7 @@ def thumbnail(category: Category, i: int) -> bytes:
     geometry = category.geometry
     whole = max(THUMBNAIL, round(geometry.resize * THUMBNAIL / geometry.crop))
     small = dataclasses.replace(geometry, resize=whole, crop=THUMBNAIL)
-    return _thumbnail(str(category.test.samples["image_path"].iloc[i]), small)
+    return _thumbnail(category.test_path(i), small)
 
 
 @lru_cache(maxsize=64)

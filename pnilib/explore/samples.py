@@ -174,4 +174,5 @@ def category_counts(opened: Exploration, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_mvtec(category: Category) -> bool:
-    return category.dataset == "mvtec"
+    """Whether its test images are those of the paper's numbers."""
+    return category.dataset == "mvtec" and category.images is None

@@ -1,7 +1,12 @@
 """The explorer as a page of its own: Voilà runs one notebook cell, and nothing else can be read through it.
 
 Bound to this machine unless told otherwise, behind a token that the printed address carries.  The page's notebook lies
-in a temporary folder; Voilà's file route serves no file, and its kernels take widget messages only, no code.
+in a temporary folder; Voilà's file route serves no file, and its kernels take widget messages only, no code.  The page
+asks nobody but its own server for anything: its template leaves out what Voilà's fetches from elsewhere, and a policy
+that browsers keep forbids the rest.
+
+Each open page has a kernel, which ends with the page: at a reload or a closed tab at once, after a crash when it was
+left alone for IDLE.
 """
 
 import json
@@ -11,6 +16,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -18,9 +24,16 @@ from pnilib.errors import PNIError
 
 __all__ = ["free_port", "page_notebook", "serve"]
 
+IDLE, CHECK = 300, 60
+"""s, after which a kernel without a page ends, and between two looks; a page that is only read keeps its kernel."""
+POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+"""Content-Security-Policy of every answer.  Widgets are modules made of text, and styles in place, hence the unsafe
+ones; what matters is that no other address is in it."""
+TEMPLATE = Path(__file__).parent / "page"
 _SETTING = "PNILIB_EXPLORE"
-_NO_NAME = "(?!)."
-"""Matches nothing; an empty list cannot be said on a command line."""
 _CELL = f"""\
 import json, os
 from pnilib.explore.widgets import page
@@ -51,7 +64,13 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve until interrupted.  Says the address, token included.  Raises PNIError for a port or host that cannot be
     used."""
+    from traitlets.config import Config
     from voila.app import Voila
+
+    class Page(Voila):  # type: ignore[misc]
+        def setup_template_dirs(self) -> None:
+            super().setup_template_dirs()
+            self.template_paths = [str(TEMPLATE), *self.template_paths]
 
     free, token = free_port(host), secrets.token_hex(24)
     if port:
@@ -64,14 +83,24 @@ def serve(
         nbformat.write(page_notebook(), notebook)
         shown = f"[{host}]" if ":" in host else host
         say(f"the explorer is at http://{shown}:{port}/?token={token}  (Ctrl+C ends it)")
-        Voila.launch_instance(
-            [
-                str(notebook), f"--port={port}", "--Voila.port_retries=0", f"--Voila.ip={host}",
-                f"--Voila.token={token}", f"--Voila.open_browser={browser}", "--Voila.log_level=WARN",
-                f"--VoilaConfiguration.file_allowlist={_NO_NAME}", "--VoilaConfiguration.allow_template_override=NO",
-                "--VoilaConfiguration.allow_theme_override=NO", "--VoilaConfiguration.show_tracebacks=False",
-            ]
+        config = Config(
+            Voila=dict(
+                ip=host, port=port, port_retries=0, token=token, open_browser=browser, log_level="WARN",
+                config_file_paths=[],  # no setting of the user's own opens what is closed here
+                tornado_settings={"headers": {"Content-Security-Policy": POLICY}},
+            ),
+            VoilaConfiguration=dict(
+                file_allowlist=[], allow_template_override="NO", allow_theme_override="NO", show_tracebacks=False,
+                prelaunch_hook=_let_pages_end_their_kernel,
+            ),
+            MappingKernelManager=dict(cull_idle_timeout=IDLE, cull_interval=CHECK),
         )  # fmt: skip
+        Page.launch_instance([str(notebook)], config=config)
+
+
+def _let_pages_end_their_kernel(handler: Any, notebook: Any, cwd: Any) -> None:
+    """A page that goes asks the server to end its kernel, and shows a cookie that Voilà itself forgets to set."""
+    handler.xsrf_token  # noqa: B018
 
 
 def _require_free(host: str, port: int) -> None:

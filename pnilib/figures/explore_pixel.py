@@ -19,8 +19,8 @@ from torch import Tensor
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.explore.explanation import Bin, Explanation, Match, cell_at, explain_cell, sentence
-from pnilib.explore.maps import COMPUTED, base_result, features_of, maps_of
-from pnilib.explore.opened import Category, Exploration, Scored
+from pnilib.explore.maps import explained_by, features_of, maps_of, normal_level
+from pnilib.explore.opened import Category, Exploration
 from pnilib.explore.pictures import crop
 from pnilib.explore.samples import default_threshold
 from pnilib.figures.distributions import COLORS
@@ -64,7 +64,7 @@ def draw_pixel(
     for a pixel, an image or a result that is not there.
     """
     part = category_with(opened, category, i)
-    result, config = _explained_by(part, label)
+    result, config = explained_by(part, label)
     size, border = config.image_crop, config.border_cells if config.border == "replicate" else 0
     cell_at(row, column, size, (1, 1))  # raises for a pixel outside
     if threshold is None:
@@ -79,9 +79,10 @@ def draw_pixel(
         grid = (int(features.shape[0]), int(features.shape[1]))
         cell = cell_at(row, column, size, grid, border)
         found = explain_cell(model, features, cell, config, most=most)
-        text, box = sentence(found, value, threshold), cell_box(cell, grid, size)
+        text = sentence(found, value, threshold, normal_level(part, label))
+        box = cell_box(cell, grid, size)
         text += f" Score of this patch by setting: {_settings(model, features, cell, config)}."
-        rows = _rows(part, part.image(i), found, grid)
+        rows = _rows(result.home or part, part.image(i, config.geometry), found, grid)
     except PNIError as fault:
         text = f"This pixel is not explained: {fault}"
     words = textwrap.wrap(drawable(text), 165)
@@ -92,14 +93,13 @@ def draw_pixel(
     where = f"{part.name}: {name}, pixel in row {row}, column {column}, {label}; {truth(part, i)}"
     write_on(figure, 0.1 / _WIDTH, 1 - 0.1 / height, where, va="top", fontsize=11)
     write_on(figure, 0.1 / _WIDTH, 1 - 0.36 / height, "\n".join(words), va="top", fontsize=9.5, linespacing=1.3)
-    picture = None
     for k in range(2):
         bottom = height - head - (k + 1) * (_PICTURE + 0.25)
         ax = figure.add_axes((0.1 / _WIDTH, bottom / height, (_PICTURE + 0.22) / _WIDTH, _PICTURE / height))
         if k == 0:
-            picture = draw_input(part, i, ax)
+            draw_input(part, i, ax, config.geometry)
         else:
-            draw_map(part, i, label, found_map, threshold, ax, picture)
+            draw_map(part, i, label, found_map, threshold, ax)
             title(ax, f"map, {shortened(label, 30)}", 8.5)
         ax.set_anchor("W")
         _mark(ax, row, column, box)
@@ -154,24 +154,11 @@ def _rows(
     return rows
 
 
-def _explained_by(category: Category, label: str) -> tuple[Scored, PNIConfig]:
-    """The result whose model explains, and the setting: that of the result, or one that E's model can compute."""
-    if (result := category.results.get(label)) is not None:
-        return result, result.config
-    base = base_result(category)
-    if base is None or label not in COMPUTED:
-        raise PNIError(f"{category.key}: has no result {label!r}: choose one of {', '.join(category.results)}")
-    return base, base.config.under(label)
-
-
 def _settings(model: PNI, features: Float32[Tensor, "gh gw d"], cell: int, config: PNIConfig) -> str:
     """The patch's score under each setting that the fitted model can score."""
     found = []
-    for name in COMPUTED:
-        try:
-            score = explain_cell(model, features, cell, config.under(name), most=1).score
-        except PNIError:  # a model without MLP
-            continue
+    for name in model.settings:
+        score = explain_cell(model, features, cell, config.under(name), most=1).score
         found.append(f"{name} {score:.3g}")
     return ", ".join(found)
 

@@ -249,6 +249,7 @@ def write_setting(
             "limits": [float(q) for q in np.quantile(prediction.maps, [0.5, 0.999])],
             "calibration": None if calibration is None else [calibration.low, calibration.high],
             "images": names,
+            "digests": [test.digest(i) for i in range(len(test))],
             "config": prediction.config.to_dict(),
         },
     )

@@ -14,7 +14,7 @@ from pnilib.errors import PNIError
 from pnilib.explore.notes import Notes
 from pnilib.explore.opened import Exploration, open_exploration
 from pnilib.explore.pictures import data_url
-from pnilib.explore.prepare import is_fit, prepare
+from pnilib.explore.prepare import prepare
 from pnilib.explore.widgets.compare_tab import CompareTab
 from pnilib.explore.widgets.image_tab import ImageTab
 from pnilib.explore.widgets.samples_tab import SamplesTab
@@ -31,11 +31,12 @@ def explore(
 ) -> "Explorer":
     """The explorer of a run, for a notebook's cell.
 
-    run: the --store of `pni reproduce` or the --out of `pni fit`, opened by `open_exploration` with `data` and `other`.
+    run, other: the --store of `pni reproduce`, or the --out of `pni fit` or `pni score`, opened by `open_exploration`.
     notes: the CSV of the reader's notes; default notes.csv in the run.  Raises PNIError as `open_exploration` does.
     """
-    if Path(run).is_dir() and is_fit(run):
-        prepare(run, data=data, progress=True)
+    for one in (run, other):
+        if one is not None:
+            prepare(one, data=data, progress=True)
     return _explorer(run, data, other, notes, may_point=True)
 
 
@@ -99,8 +100,11 @@ class Explorer(W.VBox):  # type: ignore[misc]
         except PNIError:
             self.samples.empty()
             raise
+        self.compare.follow()
         if self.tabs.selected_index == IMAGE:
             self.image.refresh()
+        elif self.tabs.selected_index == COMPARE:
+            self.compare.refresh()
 
     @told
     def _turned(self, change: dict[str, Any]) -> None:
@@ -158,7 +162,7 @@ class Explorer(W.VBox):  # type: ignore[misc]
                 figures.append(draw_pixel(state.opened, category.key, i, name, *image.pixel, limits.get(name)))
         else:
             compare = self.compare
-            figures = [draw_changes(state.opened, compare.ours.value, compare.base.value, compare.thresholds)]
+            figures = [draw_changes(state.opened, state.label, compare.base.value, compare.thresholds)]
         self._offer(figure_png(figures), "view.png", "image/png")
 
     def _offer(self, blob: bytes, name: str, kind: str) -> None:

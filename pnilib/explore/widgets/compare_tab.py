@@ -15,33 +15,46 @@ __all__ = ["CompareTab"]
 
 
 class CompareTab(W.VBox):  # type: ignore[misc]
-    """`on_image(category, index)` is called for a clicked point or thumbnail."""
+    """The result that is looked at (`State.label`) against another one.
+
+    `on_image(category, index)` is called for a clicked point or thumbnail.
+    """
 
     def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
         self.state, self._on_image = state, on_image
-        labels = state.opened.labels
-        self.ours = W.Dropdown(options=labels, description="ours").add_class("pni-ours")
-        self.base = W.Dropdown(options=labels, description="against").add_class("pni-base")
-        self.base.value = next((name for name in ("A", "E") if name in labels and name != labels[0]), labels[-1])
+        self.base = W.Dropdown(options=state.opened.labels, description="against").add_class("pni-base")
+        self.base.value = self._fitting()
         self.plot: ScatterPlot | None = None
         self.plot_box = W.VBox()
         self.sides = W.HTML().add_class("pni-sides")
         self.gallery = Gallery()
-        super().__init__([W.HBox([self.ours, self.base]), self.sides, self.plot_box, self.gallery])
+        super().__init__([self.base, self.sides, self.plot_box, self.gallery])
         self.add_class("pni-compare")
-        for widget in (self.ours, self.base):
-            widget.observe(self.refresh, "value")
+        self.base.observe(self.refresh, "value")
         self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")
+
+    def _fitting(self) -> str:
+        """What the shown result is best compared with: its counterpart of the second run; else the baseline."""
+        ours, opened = self.state.label, self.state.opened
+        labels = opened.labels
+        return opened.counterpart(ours) or next((n for n in ("A", "E") if n in labels and n != ours), labels[-1])
+
+    def follow(self) -> None:
+        """Another result is looked at: of two runs, like is compared with like."""
+        if self.state.opened.second or self.base.value == self.state.label:
+            self.base.unobserve(self.refresh, "value")
+            self.base.value = self._fitting()
+            self.base.observe(self.refresh, "value")
 
     @property
     def thresholds(self) -> list[dict[str, float]]:
         """Of ours and of base, as the reader moved them."""
-        return [self.state.thresholds.get(widget.value, {}) for widget in (self.ours, self.base)]
+        return [self.state.thresholds.get(label, {}) for label in (self.state.label, self.base.value)]
 
     @told
     def refresh(self, *_: Any) -> None:
         """Draw both results as they are now."""
-        ours, base = self.ours.value, self.base.value
+        ours, base = self.state.label, self.base.value
         table = changed_sides(self.state.opened, ours, base, self.thresholds)
         changed = table[table["changed"] != ""]
         n = changed["changed"].value_counts()

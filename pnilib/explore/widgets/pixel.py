@@ -7,8 +7,8 @@ import math
 from html import escape
 
 from pnilib.errors import PNIError
+from pnilib.explore.category import Category
 from pnilib.explore.explanation import Bin, Explanation, Match, sentence
-from pnilib.explore.opened import Category
 from pnilib.explore.pictures import crop, data_url
 
 __all__ = ["pixel_html"]
@@ -18,10 +18,11 @@ _STYLE = "display:inline-block;vertical-align:top;width:118px;margin:0 8px 8px 0
 
 def pixel_html(
     category: Category, found: Explanation, grid: tuple[int, int], pixel: tuple[int, int],
-    values: dict[str, float], value: float, threshold: float, *, pictures: bool = True,
+    values: dict[str, float], value: float, threshold: float, level: float, *, pictures: bool = True,
 ) -> str:  # fmt: skip
-    """grid: of the model.  pixel: (row, column).  values: label -> map value there.  value, threshold: of the setting
-    that is explained.  pictures: whether the crops are read, each from another file, or only have their place."""
+    """category: whose training images are shown.  grid: of the model.  pixel: (row, column).  values: label -> map
+    value there.  value, threshold, level: of what is explained, as in `sentence`.  pictures: whether the crops are
+    read, each from another file, or only have their place."""
     context = max(1, found.config.patch // 2)
 
     def picture(image: int, cell: int, caption: str) -> str:
@@ -45,7 +46,7 @@ def pixel_html(
         votes = f"{one.votes:,} votes, " if one.votes else ""
         return picture(one.train_image, one.train_cell, f"{votes}p = {one.probability:.3g}")
 
-    words = escape(sentence(found, value, threshold))
+    words = escape(sentence(found, value, threshold, level))
     parts = [f'<p class="pni-sentence" style="font-size:14px;line-height:1.4">{words}</p>']
     scores = "".join(
         f"<td style='padding:0 10px'>{escape(label)}<br><b>{at:.4g}</b></td>" for label, at in values.items()

@@ -1,6 +1,13 @@
 // A plotly figure as state: whoever opens a view sees what the others see.  `Plotly` is defined above this text.
+// No button and no link takes a figure, which may hold pictures of confidential parts, to anybody's server.
+const NOWHERE = {
+  displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "editInChartStudio"],
+};
+
 function render({ model, el }) {
   const place = document.createElement("div");
+  place.style.overflow = "hidden"; // a plot that is too wide does not keep its place wide
   el.appendChild(place);
   let queue = Promise.resolve(); // one change after the other
   const later = (work) => { queue = queue.then(work).catch((fault) => console.error(fault)); };
@@ -8,7 +15,13 @@ function render({ model, el }) {
   function draw() {
     later(async () => {
       const figure = JSON.parse(model.get("figure"));
-      await Plotly.react(place, figure.data, figure.layout, { scrollZoom: figure.layout.dragmode === "pan", displaylogo: false });
+      if (!figure.data.length) { // nothing to see yet, or any more
+        Plotly.purge(place);
+        place.dataset.listens = "";
+        return;
+      }
+      if (!figure.layout.width && el.clientWidth) figure.layout.width = el.clientWidth;
+      await Plotly.react(place, figure.data, figure.layout, { ...NOWHERE, scrollZoom: figure.layout.dragmode === "pan" });
       if (!place.dataset.listens) {
         place.dataset.listens = "yes";
         place.on("plotly_click", clicked);
@@ -18,6 +31,7 @@ function render({ model, el }) {
   }
 
   async function restyle() {
+    if (!place.data) return;
     for (const [update, traces] of JSON.parse(model.get("on_top"))) await Plotly.restyle(place, update, traces);
   }
 
@@ -32,8 +46,11 @@ function render({ model, el }) {
   model.on("change:figure", draw);
   model.on("change:on_top", restyleLater);
   draw();
-  const width = new ResizeObserver(() => later(async () => { // a tab that appears, a window that changes
-    if (place.layout && place.clientWidth && !JSON.parse(model.get("figure")).layout.width) await Plotly.Plots.resize(place);
+  // A tab that appears, a window that changes.  Not Plotly.Plots.resize: its promise may never be kept, and would hold up
+  // every change after it.
+  const width = new ResizeObserver(() => later(async () => {
+    const own = JSON.parse(model.get("figure")).layout.width, here = el.clientWidth;
+    if (place.layout && here && !own && place.layout.width !== here) await Plotly.relayout(place, { width: here });
   }));
   width.observe(el);
   return () => {

@@ -22,8 +22,9 @@ VIEW = Path(__file__).parent / "plot.js"
 
 @cache
 def _module() -> str:
-    """plotly.js, kept from any loader that the page may have, and the view."""
-    library = "const Plotly = (function () {\nlet module = {exports: {}}, exports = module.exports, define;\n"
+    """plotly.js, kept from any loader that the page may have and read once for all plots, and the view."""
+    own = "const Plotly = globalThis.pnilibPlotly ??= (function () {\n"
+    library = f"{own}let module = {{exports: {{}}}}, exports = module.exports, define;\n"
     return (
         f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text(encoding='utf-8')}"
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ipywidgets as W
@@ -31,17 +31,20 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.page, self._quiet = 0, False
         self.table = self.shown = _NONE
         wide = W.Layout(width="560px")
-        self.slider = W.FloatSlider(description="threshold", readout_format=".4f", layout=wide)
-        self.slider.add_class("pni-threshold")
+        self.slider = W.FloatSlider(description="threshold", readout=False, layout=wide).add_class("pni-threshold")
+        # a slider's own readout takes "0,5" for 0 and moves to its end
+        self.exact = W.Text(continuous_update=False, layout=W.Layout(width="110px")).add_class("pni-exact")
         self.jumps = {name: W.Button(description=name) for name in _NAMED}
         self.counts = W.HTML().add_class("pni-counts")
         self.plot = ThresholdPlot()
         self.outcomes = W.SelectMultiple(options=OUTCOMES, rows=5, description="outcome").add_class("pni-outcomes")
         self.defects = W.SelectMultiple(options=[], rows=5, description="defect").add_class("pni-defects")
         self.text = W.Text(description="file name", placeholder="part of it").add_class("pni-text")
-        self.low = W.Text(description="score from", placeholder="any", layout=W.Layout(width="190px"))
-        self.high = W.Text(description="to", placeholder="any", style={"description_width": "20px"})
-        self.high.layout.width = "110px"
+        from_, to = (
+            dict(placeholder="any", continuous_update=False, layout=W.Layout(width=w)) for w in ("190px", "110px")
+        )
+        self.low = W.Text(description="score from", **from_).add_class("pni-low")
+        self.high = W.Text(description="to", style={"description_width": "20px"}, **to).add_class("pni-high")
         self.clear = W.Button(description="show all")
         narrow = W.Layout(width="48px")
         self.back, self.forward = (W.Button(description=sign, layout=narrow) for sign in "\u25c0\u25b6")
@@ -50,11 +53,12 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.export = W.Button(description="selection as HTML", icon="download").add_class("pni-export-page")
         filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, W.HBox([self.low, self.high]), self.clear])])
         turning = W.HBox([self.back, self.where, self.forward, self.export])
-        head = W.HBox([self.slider, *self.jumps.values()])
+        head = W.HBox([self.slider, self.exact, *self.jumps.values()])
         super().__init__([head, self.counts, self.plot, filters, turning, self.gallery])
         self.add_class("pni-samples")
 
         self.slider.observe(self._slid, "value")
+        self.exact.observe(self._typed, "value")
         for name, button in self.jumps.items():
             button.on_click(lambda _, metric=_NAMED[name]: self._jump(metric))
         for widget in (self.outcomes, self.defects, self.text, self.low, self.high):
@@ -79,7 +83,8 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         single = state.key != ALL
         marks: dict[str, float] = {}
         with self._silent():
-            self.slider.disabled = not single
+            self.slider.disabled = self.exact.disabled = not single
+            self.exact.value = ""
             self.slider.description = "threshold" if single else "(choose one)"
             self.slider.tooltip = "" if single else "over several categories, each has its own: choose a category"
             self.defects.options = sorted(set(table["defect_type"]))
@@ -90,6 +95,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
                 values = [*table["score"], *marks.values(), at]
                 room = 0.02 * (max(values) - min(values)) or 1.0
                 _rescale(self.slider, min(values) - room, max(values) + room, at)
+                self.exact.value = f"{at:.6g}"
             self.low.value = self.high.value = ""  # another result's scores are on another scale
         for name, button in self.jumps.items():
             button.disabled = name not in marks
@@ -100,7 +106,8 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
     def empty(self) -> None:
         """The category lacks the result: no number of another one stays on the screen."""
         with self._silent():
-            self.slider.disabled, self.defects.options = True, []
+            self.slider.disabled = self.exact.disabled = True
+            self.exact.value, self.defects.options = "", []
         for button in self.jumps.values():
             button.disabled = True
         self.counts.value, self.table = "", _NONE
@@ -109,8 +116,14 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
 
     def set_threshold(self, threshold: float) -> None:
         """Of the shown result in the shown category."""
-        state = self.state
+        state, slider = self.state, self.slider
         state.thresholds.setdefault(state.label, {})[state.key] = threshold
+        with self._silent():
+            if slider.min <= threshold <= slider.max:
+                slider.value = threshold
+            else:
+                _rescale(slider, min(slider.min, threshold), max(slider.max, threshold), threshold)
+            self.exact.value = f"{threshold:.6g}"
         self._update(state.table())
 
     @told
@@ -124,11 +137,20 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             self.set_threshold(change["new"])
 
     @told
+    def _typed(self, change: dict[str, Any]) -> None:
+        if self._quiet or self.exact.disabled:
+            return
+        try:
+            self.set_threshold(_number(change["new"]))
+        except PNIError:
+            with self._silent():
+                self.exact.value = f"{self.state.threshold(self.state.label, self.state.key):.6g}"
+            raise
+        self.state.say("")
+
+    @told
     def _jump(self, metric: str) -> None:
-        value = self.state.opened.categories[self.state.key].results[self.state.label].metric(metric)
-        with self._silent():
-            self.slider.value = value
-        self.set_threshold(value)
+        self.set_threshold(self.state.opened.categories[self.state.key].results[self.state.label].metric(metric))
 
     def _update(self, table: pd.DataFrame) -> None:
         """Everything that follows the threshold."""
@@ -148,6 +170,8 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             outcomes=self.outcomes.value, defect_types=self.defects.value, text=self.text.value.strip(),
             low=_number(self.low.value, -math.inf), high=_number(self.high.value, math.inf),
         )  # fmt: skip
+        if change is not None:
+            self.state.say("")
         self.shown = wanted.rows(self.table)
         self.turn(0)
 
@@ -178,11 +202,15 @@ def _rescale(slider: W.FloatSlider, low: float, high: float, value: float) -> No
         slider.min, slider.max, slider.step = low, high, (high - low) / 2000
 
 
-def _number(text: str, otherwise: float) -> float:
-    try:
-        return float(text) if text.strip() else otherwise
-    except ValueError:
-        raise PNIError(f"score {text!r}: is not a number: write for instance 0.5, or nothing") from None
+def _number(text: str, otherwise: float | None = None) -> float:
+    """What is typed, with a point or a comma; `otherwise` for nothing.  Raises PNIError for anything else."""
+    if otherwise is not None and not text.strip():
+        return otherwise
+    one_comma = text.count(",") == 1 and "." not in text
+    with suppress(ValueError):
+        if math.isfinite(found := float(text.replace(",", ".") if one_comma else text)):
+            return found
+    raise PNIError(f"{text!r}: is not a number: write for instance 0.5")
 
 
 def counts_html(part: Exploration, label: str, table: pd.DataFrame) -> str:
@@ -192,13 +220,14 @@ def counts_html(part: Exploration, label: str, table: pd.DataFrame) -> str:
     def rate(value: float) -> str:
         return "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
 
-    unknown = int((table["label"] < 0).sum())
+    unknown = table[table["label"] < 0]
     parts = [
         f"<b>TP {found.tp}</b> <b>FP {found.fp}</b> <b>FN {found.fn}</b> <b>TN {found.tn}</b>",
         f"F1 {rate(found.f1)}", f"FPR {rate(found.fpr)}", f"FNR {rate(found.fnr)}",
     ]  # fmt: skip
-    if unknown:
-        parts.append(f"{unknown} of unknown label")
+    if len(unknown):
+        called = int((unknown["score"] >= unknown["threshold"]).sum())
+        parts.append(f"{len(unknown)} of unknown label, {called} of them called defective")
     if all(is_mvtec(category) for category in part.categories.values()) and label.startswith("PNI"):
         parts.append(
             f"paper, PNI (ensemble), all of MVTec AD: FP {PAPER_ERRORS['fp']}, FN {PAPER_ERRORS['fn']} of "

@@ -32,7 +32,9 @@ class ThresholdPlot(Plot):
             curve = precision_recall_curve(values[known], labels[known])
         figure = make_subplots(1, 3, column_widths=[0.5, 0.25, 0.25], horizontal_spacing=0.08)
         tallest = 1
-        for name, wanted, colour in (("normal", 0, COLORS[2]), ("defective", 1, COLORS[4])):
+        for name, wanted, colour in (("normal", 0, COLORS[2]), ("defective", 1, COLORS[4]), ("unknown", -1, "#888888")):
+            if wanted < 0 and known.all():
+                continue
             height = np.histogram(values[labels == wanted], edges)[0]
             tallest = max(tallest, int(height.max()))
             figure.add_bar(
