@@ -50,21 +50,21 @@ def fit_or_load(
 
     A killed fit resumes with the same call.  A folder that holds a model of another configuration or other
     images is left as it is: PNIError says what differs (settings of the refinement may: `with_config`).  Raises
-    PNIError too while another run writes there. `source` says where the images came from, so that `open_run` finds
+    PNIError too while another run fits there. `source` says where the images came from, so that `open_run` finds
     the test images.
     """
-    folder = Path(folder)
-    with exclusive(folder):
-        wanted = manifest(config, train, device)
-        if (folder / "model").exists():
-            _require_same(folder, wanted)
-            return PNI.load(folder / "model", device).with_config(**config.to_dict())
-        model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
-        facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
-        write_json(folder / "run.json", wanted | facts)
-        model.save(folder / "model")
-        shutil.rmtree(folder / "work", ignore_errors=True)
-        return model
+    folder, wanted = Path(folder), manifest(config, train, device)
+    if not (folder / "model").exists():
+        with exclusive(folder):
+            if not (folder / "model").exists():  # nor has it come meanwhile
+                model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
+                facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
+                write_json(folder / "run.json", wanted | facts)
+                model.save(folder / "model")
+                shutil.rmtree(folder / "work", ignore_errors=True)
+                return model
+    _require_same(folder, wanted)  # without the lock: a model is whole or absent, and several notebooks may read it
+    return PNI.load(folder / "model", device).with_config(**config.to_dict())
 
 
 def run_categories(run: Path | str, wanted: list[str] | None = None) -> list[Path]:

@@ -51,7 +51,12 @@ def test_fitted_once_then_loaded(data: Dataset, tmp_path: Path, fits: list[Path]
     second = fit_or_load(data.train, CONFIG, folder)
     assert fits == [folder / "work"] and files(folder) == before
     assert first.predict(data.test).maps.tobytes() == second.predict(data.test).maps.tobytes()
-    assert {p.name for p in folder.iterdir()} == {".pnilib.lock", ".pnilib-output", "model", "run.json"}  # the work is gone
+    assert {p.name for p in folder.iterdir()} == {
+        ".pnilib.lock",
+        ".pnilib-output",
+        "model",
+        "run.json",
+    }  # the work is gone
 
 
 def test_the_record_says_what_was_fitted(data: Dataset, tmp_path: Path) -> None:
