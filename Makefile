@@ -27,8 +27,9 @@ reproduce: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & types=$$!; \
+	  PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder; \
+	  tests=$$?; wait $$types; types=$$?; echo "mypy:"; cat $(VENV)/mypy.txt; exit $$((tests | types))
 
 stress: $(VENV)/installed-dev
 	PNILIB_STRESS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/test_races.py tests/test_kill_resume.py \

@@ -2,4 +2,5 @@
 
 from pnilib.cli import main
 
-main()
+if __name__ == "__main__":  # `pni demo` starts processes, which import this
+    main()

@@ -15,7 +15,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -105,13 +104,15 @@ def load_backbone(config: PNIConfig, device: torch.device | str) -> Backbone:
             raise PNIError(f"weights={config.weights}: the scattering backbone has no weights: leave it out")
         stages = nn.ModuleList([Scattering()])
         return Backbone("scattering", "scattering-v1", stages, (0.0,) * 3, (1.0,) * 3).to(device)
+    from torchvision.models import get_model  # seconds to import
+
     if config.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = torchvision.models.get_model(config.backbone, weights=None)
+            network = get_model(config.backbone, weights=None)
     else:
         with torch.device("meta"):
-            network = torchvision.models.get_model(config.backbone, weights=None)
+            network = get_model(config.backbone, weights=None)
         state = read_weights(config.backbone, config.weights, _used(network.state_dict()), "weights", _WAYS_OUT)
         network.load_state_dict(state, strict=False, assign=True)
     weights_id = _digest(_used(network.state_dict()))
@@ -162,7 +163,9 @@ def read_weights(
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    from torchvision.models import get_model_weights  # seconds to import
+
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from numpy import ndarray
-from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -318,6 +317,11 @@ def _projected(flat: Float32[ndarray, "n d"], config: PNIConfig) -> Float32[ndar
         weight = np.random.default_rng([config.seed, 2]).standard_normal((d, 128)).astype(np.float32)
         weight /= np.sqrt(128.0, dtype=np.float32)
     else:
+        from sklearn.random_projection import (
+            SparseRandomProjection,
+            johnson_lindenstrauss_min_dim,
+        )  # a second to import
+
         jl_dim = int(johnson_lindenstrauss_min_dim(len(flat), eps=0.9))
         if jl_dim >= d:
             return flat  # scikit-learn refuses to project upwards

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,10 +51,11 @@ def run_worker(
     parameters: dict[str, Any],
     timeout_s: float | None,
     bar: "tqdm[Any]",
+    stop: threading.Event | None = None,
 ) -> NotebookResult:
     """Run `notebook` into `output` by way of the empty folder `work`; no process is left behind.
 
-    `bar` counts the cells that are done.
+    `bar` counts the cells that are done.  `stop`, once set, ends it with KeyboardInterrupt.
     """
     request = {"notebook": str(notebook.resolve()), "output": str(output), "parameters": parameters}
     write_json(work / "request.json", request)
@@ -80,6 +82,8 @@ def run_worker(
                 with suppress(subprocess.TimeoutExpired):
                     worker.wait(_SAMPLE_S)
                 running = worker.poll() is None
+                if stop is not None and stop.is_set():
+                    raise KeyboardInterrupt
                 peak_bytes = max(peak_bytes, _resident(worker.pid, family))
                 for event in map(json.loads, events.readlines()):
                     if event["event"] == "end":

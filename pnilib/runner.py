@@ -13,7 +13,9 @@ import dataclasses
 import importlib.util
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,14 @@ def run_notebook(
     parameters: dict[str, Any] | None = None,
     timeout_s: float | None = 3600.0,
     progress: bool = True,
+    stop: threading.Event | None = None,
 ) -> NotebookResult:
     """Run one notebook in the present folder; write the executed copy, its page and its figures.
 
     Under `out_dir`: NAME.ipynb, NAME.html and figures/NAME-01.png ..., also of a notebook that
     failed, up to the failing cell.  After `timeout_s` seconds (None: never) the notebook is ended
     and counts as failed.  `progress` shows a bar over the cells when standard error is a terminal.
+    `stop`, once set, ends the notebook as Ctrl-C does: with KeyboardInterrupt, and nothing written.
     Raises PNIError for a file that is no notebook, an unknown parameter name, or a folder that
     cannot be written; an error inside the notebook is no exception but a result with ok=False.
     """
@@ -74,7 +78,7 @@ def run_notebook(
         try:
             bar = tqdm(total=len(source.cells), desc=path.stem, unit="cell", disable=None if progress else True)
             with bar:
-                result = run_worker(work, path, partial, parameters, timeout_s, bar)
+                result = run_worker(work, path, partial, parameters, timeout_s, bar, stop)
             _publish(partial, out_dir, path)
         finally:
             with suppress(OSError):
@@ -88,13 +92,16 @@ def run_all(
     parameters: dict[str, Any] | None = None,
     timeout_s: float | None = 3600.0,
     progress: bool = True,
+    workers: int = 1,
 ) -> list[NotebookResult]:
     """Run every notebook, whatever becomes of the others; the caller checks `ok` of each result.
 
     Each gets those of `parameters` that its own parameters cell declares; a name that no notebook
-    declares is refused before anything runs.  `out_dir`/summary.json is up to date after each
-    notebook.  `timeout_s` is for each notebook.  Raises PNIError as `run_notebook` does, for no or
-    equally named notebooks, and when another run is writing into `out_dir`.
+    declares is refused before anything runs.  `workers` of them run side by side, started in the
+    order given: a model that several of them use must be there already.  `out_dir`/summary.json is
+    up to date after each notebook.  `timeout_s` is for each notebook.  Raises PNIError as
+    `run_notebook` does, for no or equally named notebooks, and when another run is writing into
+    `out_dir`.
     """
     paths, parameters = [Path(path) for path in notebooks], parameters or {}
     if not paths:
@@ -104,19 +111,29 @@ def run_all(
         raise PNIError(f"two notebooks are called {twice[0]}: run them into separate folders")
     known = {path: parameter_names(path) for path in paths}
     refuse_unknown(parameters, known)
-    results: list[NotebookResult] = []
-    with exclusive(out_dir):
-        for path in paths:
-            own = {name: value for name, value in parameters.items() if name in known[path]}
-            results.append(run_notebook(path, out_dir, own, timeout_s, progress))
-            write_json(
-                Path(out_dir) / "summary.json",
-                {
-                    "ok": len(results) == len(paths) and all(result.ok for result in results),
-                    "n_notebooks": len(paths),
-                    "notebooks": [dataclasses.asdict(result) for result in results],
-                },
-            )
+    found: dict[str, NotebookResult] = {}
+    stop = threading.Event()
+
+    def run(path: Path) -> NotebookResult:
+        own = {name: value for name, value in parameters.items() if name in known[path]}
+        return run_notebook(path, out_dir, own, timeout_s, progress, stop)
+
+    with exclusive(out_dir), ThreadPoolExecutor(workers) as pool:
+        try:
+            for future in as_completed([pool.submit(run, path) for path in paths]):
+                found[future.result().name] = future.result()
+                results = [found[stem] for stem in stems if stem in found]
+                write_json(
+                    Path(out_dir) / "summary.json",
+                    {
+                        "ok": len(results) == len(paths) and all(result.ok for result in results),
+                        "n_notebooks": len(paths),
+                        "notebooks": [dataclasses.asdict(result) for result in results],
+                    },
+                )
+        finally:  # an error or Ctrl-C, which reaches this thread alone: the others end too
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
     return results
 
 

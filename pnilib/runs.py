@@ -74,24 +74,25 @@ def fit_or_load(
 
     A killed fit resumes with the same call.  A folder that holds a model of another configuration or other
     images is left as it is: PNIError says what differs (settings of the refinement may: `with_config`).  Raises
-    PNIError too while another run writes there, unless it shall `wait` for what that run makes. `source` says where the
+    PNIError too while another run fits there, unless it shall `wait` for what that run makes. `source` says where the
     images came from, so that `open_run` finds the test images; another one than before replaces it.
     """
-    folder = Path(folder)
+    folder, wanted = Path(folder), manifest(config, train, device)
     refuse_output_around(train.samples["image_path"], folder)
-    with exclusive(folder, wait=wait):
-        wanted = manifest(config, train, device)
-        if (folder / "model").exists():
-            record = _require_same(folder, wanted)
-            if source is not None and record.get("source") != json.loads(json.dumps(source)):  # moved, other options
-                write_json(folder / "run.json", record | {"source": source})
-            return PNI.load(folder / "model", device).with_config(**config.to_dict())
-        model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
-        facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
-        write_json(folder / "run.json", wanted | facts)
-        model.save(folder / "model")
-        shutil.rmtree(folder / "work", ignore_errors=True)
-        return model
+    if not (folder / "model").exists():
+        with exclusive(folder, wait=wait):
+            if not (folder / "model").exists():  # nor has it come meanwhile
+                model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
+                facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
+                write_json(folder / "run.json", wanted | facts)
+                model.save(folder / "model")
+                shutil.rmtree(folder / "work", ignore_errors=True)
+                return model
+    record = _require_same(folder, wanted)  # without the lock: a model is whole or absent, and several may read it
+    if source is not None and record.get("source") != json.loads(json.dumps(source)):  # moved, or other options
+        with exclusive(folder, wait=wait):
+            write_json(folder / "run.json", record | {"source": source})
+    return PNI.load(folder / "model", device).with_config(**config.to_dict())
 
 
 def run_categories(run: Path | str, wanted: list[str] | None = None) -> list[Path]:

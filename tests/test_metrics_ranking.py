@@ -206,6 +206,13 @@ def test_bootstrap_interval():
     assert interval.low < narrow.low < narrow.high < interval.high
 
 
+@pytest.mark.parametrize(("scores", "labels"), cases())
+def test_counted_resamples_are_those_that_are_sorted(scores, labels):
+    fast = bootstrap_interval(image_auroc, scores, labels, n=60)
+    slow = bootstrap_interval(lambda *drawn: image_auroc(*drawn), scores, labels, n=60)
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
 def test_bootstrap_interval_of_a_mean_is_the_normal_one():
     # standard error of the mean of 0, 1 with equal shares: 0.5 / sqrt(400) = 0.025
     values = np.tile([0.0, 1.0], 200)

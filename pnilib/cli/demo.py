@@ -1,18 +1,25 @@
 """`pni demo` does the whole main job; `pni notebooks` runs notebooks alone."""
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import psutil
 import typer
 
 from pnilib.artefacts import atomic_write, os_errors
 from pnilib.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
+from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
-from pnilib.data.files import refuse_output_around
 from pnilib.demo import CATEGORIES, make_demo
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate as evaluate_prediction
@@ -120,44 +127,96 @@ def demo(
     device: Device = "auto",
     notebooks: Notebooks = Path("notebooks"),
     timeout: Timeout = 900.0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes side by side. Default: one a GPU, or one a core, at most 4.")
+    ] = None,
     progress: Progress = True,
 ) -> None:
-    """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results."""
+    """The main job on embedded data: make it, fit, score, evaluate, run the notebooks, write a page of results.
+
+    Interrupted, the same command goes on with the models that are there.
+    """
+    from pnilib.reproduction.schedule import default_workers
     from pnilib.runner import run_all, summary_text  # seconds to import: not for `pni --help`
 
     began = time.perf_counter()
-    first, *_, last = SHOWN_RULES
-    settings, place = build_config(profile, set_, seed).replace(**SHOWN_RULES[last]), device_name(device)
+    settings, place = build_config(profile, set_, seed).replace(**[*SHOWN_RULES.values()][-1]), device_name(device)
+    side_by_side = workers if workers is not None else default_workers(place)
+    if side_by_side < 1:
+        raise PNIError("--workers: give 1 or more")
+    lessons = chosen_notebooks(notebooks, LESSONS)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small work: more threads wait more
     make_demo(data, progress=progress)
-    rows: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {}
-    for name in category or list(CATEGORIES):
-        dataset = load_dataset("demo", data, name)
-        source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
-        refuse_output_around(dataset.samples["image_path"], out / name)
-        typer.echo(f"{name}: fitting on {len(dataset.train)} normal images, scoring {len(dataset.test)}", err=True)
-        model = fit_or_load(dataset.train, settings, out / name, device=place, progress=progress, source=source)
-        variants = {name: settings.replace(**choice) for name, choice in SHOWN_RULES.items()}
-        predictions = model.predict_variants(dataset.test, variants, progress=progress)
-        for rule, prediction in predictions.items():
-            result = evaluate_prediction(prediction, dataset.test)
-            rows.append({"category": name, "rule": rule} | result.metrics)
-        beside = {first: predictions[first]}
-        write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, beside)
-        facts = manifest(settings, dataset.train, place)
-    table = rules_table(rows)
-    with atomic_write(out / "metrics.csv") as handle:
-        pd.DataFrame(rows).to_csv(handle, index=False, lineterminator="\n")
-    typer.echo(table.to_string(index=False))
     parameters = {"profile": profile} | _places(data, out / "notebooks")
-    results = run_all(chosen_notebooks(notebooks, LESSONS), out / "notebooks", parameters, timeout, progress)
+    names = category or list(CATEGORIES)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    facts: dict[str, Any] = {}
+    with _processes(side_by_side) as pool:
+        bars = progress and side_by_side == 1
+        shared = pool.submit(_fit_for_notebooks, data, Path(parameters["model_dir"]), profile)
+        jobs = [pool.submit(_category, name, data, out, settings, place, bars) for name in names]
+        for job in as_completed(jobs):
+            name, rows[name], facts, text = job.result()
+            typer.echo(f"{len(rows)} of {len(names)}, {name}: {text}", err=True)
+        shared.result()
+    table = rules_table([row for name in names for row in rows[name]])
+    with atomic_write(out / "metrics.csv") as handle:
+        pd.DataFrame([row for name in names for row in rows[name]]).to_csv(handle, index=False, lineterminator="\n")
+    typer.echo(table.to_string(index=False))
+    results = run_all(lessons, out / "notebooks", parameters, timeout, progress, side_by_side)
+    results.sort(key=lambda result: result.name)
     typer.echo(summary_text(results))
-    facts = {key: facts[key] for key in ("config", "device", "versions")}
     facts |= {
         "seconds": round(time.perf_counter() - began, 1),
         "notebooks": json.loads(json.dumps([vars(r) for r in results])),
     }
-    page = write_page(out, "PNI on the demo data", table, list(dict.fromkeys(row["category"] for row in rows)), facts)
-    memory = psutil.Process().memory_info().rss / 2**20
-    typer.echo(f"page: {page} ({facts['seconds']:.0f} s, {memory:.0f} MB at the end)")
+    page = write_page(out, "PNI on the demo data", table, names, facts)
+    typer.echo(f"page: {page} ({facts['seconds']:.0f} s)")
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that Ctrl-C or an error in this one ends."""
+    context = multiprocessing.get_context("spawn")  # torch does not survive a fork
+    with ProcessPoolExecutor(workers, context, _await_the_end) as pool:
+        try:
+            yield pool
+        except BaseException as fault:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if isinstance(fault, BrokenProcessPool):
+                raise PNIError("a process of the demo died (out of memory?): try --workers 1") from None
+            raise
+
+
+def _await_the_end() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half written goes
+
+
+def _fit_for_notebooks(data: Path, models: Path, profile: str) -> None:
+    """The model that most notebooks load, before they do it side by side: of their own default parameters."""
+    train = load_dataset("demo", data, "cable").train
+    fit_or_load(train, PNIConfig.profile(profile), models / f"{profile}-cable-0")
+
+
+def _category(
+    name: str, data: Path, out: Path, settings: PNIConfig, device: str, progress: bool
+) -> tuple[str, list[dict[str, Any]], dict[str, Any], str]:
+    """Fit, score, evaluate and draw one: its name, rows of metrics, the facts of the run, and a line about it."""
+    dataset = load_dataset("demo", data, name)
+    source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
+    model = fit_or_load(dataset.train, settings, out / name, device=device, progress=progress, source=source)
+    variants = {rule: settings.replace(**choice) for rule, choice in SHOWN_RULES.items()}
+    predictions = model.predict_variants(dataset.test, variants, progress=progress)
+    rows = []
+    for rule, prediction in predictions.items():
+        result = evaluate_prediction(prediction, dataset.test)
+        rows.append({"category": name, "rule": rule} | result.metrics)
+    first, *_, last = predictions
+    write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, {first: predictions[first]})
+    facts = manifest(settings, dataset.train, device)
+    text = f"fitted on {len(dataset.train)} normal images, {len(dataset.test)} scored"
+    return name, rows, {key: facts[key] for key in ("config", "device", "versions")}, text

@@ -14,6 +14,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +122,32 @@ def _plan(wanted: dict[str, Any]) -> Iterator[tuple[str, str, str, int]]:
 def _write(root: Path, wanted: dict[str, Any], progress: bool) -> None:
     files: dict[str, str] = {}
     faults: dict[str, dict[str, float]] = {}
-    for category, split, defect, index in tqdm(
-        list(_plan(wanted)), desc="demo data", unit="image", disable=not progress
+    plan = list(_plan(wanted))
+    draw = partial(_draw, root, wanted["size"], wanted["seed"])
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,  # NumPy and OpenCV let other threads run meanwhile
+        tqdm(pool.map(draw, plan), desc="demo data", unit="image", total=len(plan), disable=not progress) as drawn,
     ):
-        picture = render(category, split, defect, index, size=wanted["size"], seed=wanted["seed"])
-        name = f"{category}/{split}/{defect}/{index:03d}.png"
-        images = {name: picture.image[..., ::-1]}  # cv2 writes BGR
-        images[f"{category}/segmentation/{split}/{defect}/{index:03d}.png"] = picture.parts
-        if defect != "good":
-            mask = f"{category}/ground_truth/{defect}/{index:03d}_mask.png"
-            images[mask] = picture.mask.astype(np.uint8) * 255
-            faults[name] = {
-                "severity": round(picture.severity, 4),
-                "area": round(float(picture.mask.mean()), 6),
-            }
-        for path, array in images.items():
-            files[path] = _write_png(root / path, array)
+        for written, fault in drawn:
+            files |= written
+            faults |= fault
     write_json(root / _MANIFEST, _manifest(wanted, files, faults))
+
+
+def _draw(
+    root: Path, size: int, seed: int, which: tuple[str, str, str, int]
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """Write one picture, its parts and its mask; returns their hashes by name, and its fault, if any."""
+    category, split, defect, index = which
+    picture = render(category, split, defect, index, size=size, seed=seed)
+    name = f"{category}/{split}/{defect}/{index:03d}.png"
+    images = {name: picture.image[..., ::-1]}  # cv2 writes BGR
+    images[f"{category}/segmentation/{split}/{defect}/{index:03d}.png"] = picture.parts
+    faults: dict[str, dict[str, float]] = {}
+    if defect != "good":
+        images[f"{category}/ground_truth/{defect}/{index:03d}_mask.png"] = picture.mask.astype(np.uint8) * 255
+        faults[name] = {"severity": round(picture.severity, 4), "area": round(float(picture.mask.mean()), 6)}
+    return {path: _write_png(root / path, array) for path, array in images.items()}, faults
 
 
 def _write_png(path: Path, array: np.ndarray) -> str:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import nn
@@ -43,8 +42,10 @@ def level_shapes(config: PNIConfig) -> list[tuple[int, int, int]]:
     if config.backbone == "scattering":  # looks at its values, so that it must have some
         levels = load_backbone(config, "cpu")(torch.zeros(1, 3, side, side))
     else:
+        from torchvision.models import get_model  # seconds to import
+
         with torch.device("meta"):
-            stages = _stages(torchvision.models.get_model(config.backbone, weights=None))
+            stages = _stages(get_model(config.backbone, weights=None))
             network = Backbone(config.backbone, "shapes", stages, IMAGENET_MEAN, IMAGENET_STD)
             levels = network(torch.empty(1, 3, side, side))
     return [(int(c), int(h), int(w)) for _, c, h, w in (level.shape for level in levels)]

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pnilib.errors import PNIError
-from pnilib.metrics.checks import ArrayLike
+from pnilib.metrics.checks import ArrayLike, checked_labels, checked_scores
+from pnilib.metrics.ranking import image_auroc
 from pnilib.metrics.undefined import UndefinedMetricWarning, undefined
 
 __all__ = ["Interval", "bootstrap_interval"]
@@ -50,6 +51,8 @@ def bootstrap_interval(
     if n_images == 0:
         bound = undefined("bootstrap interval", "no image")
         return Interval(bound, bound, 0)
+    if statistic is image_auroc and len(columns) == 2:
+        statistic, columns = _counting(*columns)
     generator = np.random.default_rng(seed)
     values = np.empty(n)
     with warnings.catch_warnings():
@@ -63,3 +66,23 @@ def bootstrap_interval(
         return Interval(bound, bound, 0)
     low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(float(low), float(high), len(values))
+
+
+def _counting(scores: np.ndarray, labels: np.ndarray) -> tuple[Callable[[np.ndarray], float], list[np.ndarray]]:
+    """I-AUROC, and the one column it needs: of a resample only how often each distinct score came in each class counts.
+
+    Several times faster than checking and sorting every resample.
+    """
+    values = checked_scores(scores)
+    defective = checked_labels(labels, len(values))
+    distinct, rank = np.unique(values, return_inverse=True)
+    k = len(distinct)
+
+    def auroc(drawn: np.ndarray) -> float:
+        counts = np.bincount(drawn, minlength=2 * k)
+        n_normal, n_defective = counts[:k], counts[k:]
+        pairs = int(n_normal.sum()) * int(n_defective.sum())
+        lower = np.cumsum(n_normal) - 0.5 * n_normal  # normal images below each score, and half of those at it
+        return float(n_defective @ lower) / pairs if pairs else np.nan
+
+    return auroc, [rank + k * defective]

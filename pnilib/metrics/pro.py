@@ -19,7 +19,6 @@ Deviation from the released code: thresholds are computed in float64 from float3
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
-from scipy.integrate import trapezoid
 
 __all__ = ["RELEASED_THRESHOLDS", "released_area", "released_thresholds"]
 
@@ -55,7 +54,7 @@ def released_area(
     fpr, overlap = fpr[keep], overlap[keep]
     if len(fpr) == 0 or fpr[0] == fpr[-1]:
         return None
-    return float(trapezoid(overlap, (fpr - fpr[0]) / (fpr[-1] - fpr[0])))
+    return float(np.trapezoid(overlap, (fpr - fpr[0]) / (fpr[-1] - fpr[0])))
 
 
 def _rounded_down(thresholds: Float64[np.ndarray, " k"]) -> Float32[np.ndarray, " k"]:

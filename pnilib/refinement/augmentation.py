@@ -13,16 +13,16 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from pnilib.config import PNIConfig
 
 __all__ = ["augment"]
 
 _CHANGES = {
-    "bcs": (adjust_brightness, adjust_contrast, adjust_saturation),
-    "brightness3": (adjust_brightness,) * 3,
+    "bcs": ("adjust_brightness", "adjust_contrast", "adjust_saturation"),
+    "brightness3": ("adjust_brightness",) * 3,
 }
+"""Functions of torchvision, by the setting `refine_jitter`."""
 
 
 def augment(
@@ -33,6 +33,8 @@ def augment(
     generator: torch.Generator,
 ) -> tuple[Float32[Tensor, "b 3 s t"], Float32[Tensor, "b 1 s t"], Float32[Tensor, "b 1 s t"]]:
     """(images in [0, 1], maps, masks in {0, 1}), augmented; all random numbers come from `generator`, on the CPU."""
+    from torchvision.transforms.v2 import functional as colours  # seconds to import
+
     b, _, h, w = images.shape
     flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
     angle = (2 * torch.rand(b, generator=generator) - 1) * math.radians(config.refine_rotation)
@@ -55,7 +57,7 @@ def augment(
     parts = []
     for image, factor in zip(coloured, factors.tolist(), strict=True):
         for change, f in zip(_CHANGES[config.refine_jitter], factor, strict=True):
-            image = change(image, f)
+            image = getattr(colours, change)(image, f)
         parts.append(image)
     return torch.stack(parts), turned[:, 3:4], (turned[:, 4:5] > 0.5).float()
 

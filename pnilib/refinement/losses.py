@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from pnilib.config import PNIConfig
 
@@ -51,6 +50,8 @@ def refinement_loss(
     if config.refine_loss == "ce":
         return F.binary_cross_entropy_with_logits(out, truth)
     if config.refine_loss == "focal":
+        from torchvision.ops import sigmoid_focal_loss  # seconds to import
+
         return sigmoid_focal_loss(out, truth, alpha=-1, gamma=2.0, reduction="mean")
     squared = config.refine_loss == "mse"
     loss = regression_loss(out, truth, squared)

@@ -18,7 +18,6 @@ sizes and widths scale the same class down.
 """
 
 import torch
-import torchvision
 from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +53,8 @@ class RefineNet(nn.Module):
     """`forward(image, anomaly_map)`: the network's raw output, one value a pixel; see `refined` for A_tilde."""
 
     def __init__(self, config: PNIConfig) -> None:
+        from torchvision.models import DenseNet  # seconds to import
+
         super().__init__()
         self.config = config
         arguments = dict(
@@ -61,7 +62,7 @@ class RefineNet(nn.Module):
             block_config=blocks(config.refine_blocks),
             num_init_features=config.refine_stem_width,
         )
-        dense = torchvision.models.DenseNet(**arguments).features
+        dense = DenseNet(**arguments).features
         self.image_stem = nn.Sequential(dense.conv0, dense.norm0, dense.relu0, dense.pool0)
         map_channels = 1 if config.refine_stem == "1ch" else 3
         width = config.refine_stem_width
@@ -177,7 +178,9 @@ def build_network(config: PNIConfig, device: torch.device | str = "cpu") -> Refi
                 f"refine_weights={config.refine_weights}: only DenseNet-161 has weights: set refine_weights=random, or "
                 "leave refine_growth, refine_blocks and refine_stem_width as they are"
             )
-        dense = torchvision.models.densenet161(weights=None)
+        from torchvision.models import densenet161  # seconds to import
+
+        dense = densenet161(weights=None)
         ways_out = "set refine_weights=FILE to a state dict of torchvision's densenet161, or random"
         wanted = {name: tensor for name, tensor in dense.state_dict().items() if not name.startswith("classifier")}
         state = read_weights("densenet161", config.refine_weights, wanted, "refine_weights", ways_out)
