@@ -71,7 +71,9 @@ def checked_test(data: Dataset, geometry: Geometry | None = None) -> Split:
             "where with --option test_root=FOLDER when fitting), or use `pni score`"
         )
     faults: list[PNIError] = []
-    for i in range(len(test) if geometry else 0):
+    for i in range(len(test)):
+        if geometry is None:
+            break
         try:
             test.image(i, geometry)
             test.mask(i, geometry)

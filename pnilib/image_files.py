@@ -165,7 +165,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
         return False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return max(image.tag_v2.get(258, (8,))) > 8
-    return image.format == "PNG" and any(str(tile[3]).endswith(";16B") for tile in image.tile)
+    return image.format == "PNG" and any(str(tile[3]).endswith(";16B") for tile in getattr(image, "tile", ()))
 
 
 def _deep_colour(path: str | os.PathLike[str], orientation: int) -> ndarray:

@@ -1,5 +1,6 @@
 """`pni score`: resumed rows, heat maps of earlier runs, names, what cannot be read, and what is said of it."""
 
+import dataclasses
 import io
 import json
 import math
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -123,7 +125,7 @@ def test_heat_maps_of_earlier_runs(run: Path, new: Path, tmp_path: Path, calls: 
     scores = score_images(model, new, out)
     left = sorted(path.name for path in (out / "heatmaps").iterdir() if not path.name.startswith("."))
     assert left == ["1.png.png", "mine.txt", "zero.png.png"]
-    (note,) = scores.notes
+    (note,) = [line for line in scores.notes if not line.startswith("threshold")]
     assert "1 file that no table lists" in note and "mine.txt" in note
     assert calls["names"] == ["2.png", "zero.png"] and scores.n_scored == 2
 
@@ -242,11 +244,11 @@ def test_a_run_of_several_models(run: Path, new: Path, tmp_path: Path, capsys: p
     assert "holds several models" in line and str(tmp_path / "run/one") in line and str(tmp_path / "run/two") in line
 
 
-def test_without_a_threshold_there_is_no_decision(
-    run: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PNI, "_threshold", lambda *_: math.nan)
-    scores = score_images(PNI.load(run / "model"), new, tmp_path / "out")
+def test_without_a_threshold_there_is_no_decision(run: Path, new: Path, tmp_path: Path) -> None:
+    model = PNI.load(run / "model")
+    assert model.calibration is not None
+    model.calibration = dataclasses.replace(model.calibration, image_scores=np.empty(0, np.float32))
+    scores = score_images(model, new, tmp_path / "out")
     assert scores.table["score"].notna().all() and scores.table["defective"].isna().all()
     (note,) = scores.notes
-    assert "`defective` is empty" in note
+    assert "no normal-only threshold" in note

@@ -264,7 +264,7 @@ def ablation(
         for name in tqdm(names, unit="category", disable=not progress):
 
             def load(seed: int, name: str = name) -> Any:
-                return load_dataset(dataset, root, name, **options, **({"seed": seed} if by_seed else {}))
+                return load_dataset(dataset, root, name, **options | ({"seed": seed} if by_seed else {}))
 
             folder, every = out / "units" / name, list(range(seeds))
             if refined:

@@ -43,8 +43,8 @@ def match_masks(base: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
     known: dict[str, list[Path]] = {}
     for image in images:
         place = image.relative_to(base / "test")
-        for name in (place, place.with_suffix("")):
-            known.setdefault(_plain(name), []).append(image)
+        for named in (place, place.with_suffix("")):
+            known.setdefault(_plain(named), []).append(image)
     for name, (image, *_) in known.items():
         if (found := _BESIDE.fullmatch(name)) and found[1] in known:
             raise PNIError(

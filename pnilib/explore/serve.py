@@ -70,7 +70,7 @@ def serve(
     class Page(Voila):  # type: ignore[misc]
         def setup_template_dirs(self) -> None:
             super().setup_template_dirs()
-            self.template_paths = [str(TEMPLATE), *self.template_paths]
+            self.template_paths: list[str] = [str(TEMPLATE), *self.template_paths]
 
     free, token = free_port(host), secrets.token_hex(24)
     if port:
