@@ -76,7 +76,9 @@ def run_notebook(
     with tempfile.TemporaryDirectory(prefix="pnilib-notebook-") as name:
         work = Path(name)
         try:
-            bar = tqdm(total=len(source.cells), desc=path.stem, unit="cell", disable=None if progress else True)
+            bar = tqdm(
+                total=len(source.cells), desc=path.stem, unit="cell", leave=False, disable=None if progress else True
+            )
             with bar:
                 result = run_worker(work, path, partial, parameters, timeout_s, bar, stop)
             _publish(partial, out_dir, path)
@@ -99,9 +101,9 @@ def run_all(
     Each gets those of `parameters` that its own parameters cell declares; a name that no notebook
     declares is refused before anything runs.  `workers` of them run side by side, started in the
     order given: a model that several of them use must be there already.  `out_dir`/summary.json is
-    up to date after each notebook.  `timeout_s` is for each notebook.  Raises PNIError as
-    `run_notebook` does, for no or equally named notebooks, and when another run is writing into
-    `out_dir`.
+    up to date after each notebook; `progress` says so in a line, too.  `timeout_s` is for each
+    notebook.  Raises PNIError as `run_notebook` does, for no or equally named notebooks, and when
+    another run is writing into `out_dir`.
     """
     paths, parameters = [Path(path) for path in notebooks], parameters or {}
     if not paths:
@@ -121,7 +123,12 @@ def run_all(
     with exclusive(out_dir), ThreadPoolExecutor(workers) as pool:
         try:
             for future in as_completed([pool.submit(run, path) for path in paths]):
-                found[future.result().name] = future.result()
+                result = future.result()
+                found[result.name] = result
+                if progress:
+                    state = "ok" if result.ok else "FAILED"
+                    line = f"{len(found)} of {len(paths)}, {result.name}: {state}, {result.seconds:.0f} s"
+                    tqdm.write(line, file=sys.stderr)
                 results = [found[stem] for stem in stems if stem in found]
                 write_json(
                     Path(out_dir) / "summary.json",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pnilib.demo import make_demo
 from pnilib.runner import parameter_names, run_notebook
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -13,13 +12,12 @@ OF_RESULTS = ("09", "10", "11", "12")
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def places(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("notebooks")
-    make_demo(root / "demo", progress=False)
     (root / "out").mkdir()
     return {
         "profile": "smoke",
-        "data_dir": str(root / "demo"),
+        "data_dir": str(demo_data),
         "model_dir": str(root / "models"),
         "out_dir": str(root / "out"),
     }

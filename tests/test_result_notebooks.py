@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from pnilib.demo import make_demo
-from pnilib.reproduction import viewing
+from pnilib.reproduction import units, viewing
 from pnilib.reproduction.outputs import write_outputs
 from pnilib.reproduction.plan import ROLES, Plan, Request, build_plan, sources_of
 from pnilib.reproduction.results import Cell, Results
@@ -26,11 +27,12 @@ TINY = dict(
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A reproduction of one category whose setting G failed; setting K, the losses and ensembles were not asked for."""
     root = tmp_path_factory.mktemp("reproduction")
-    make_demo(root / "demo", progress=False)
+    make_demo(root / "demo", categories=["grain"], n_train=8, n_good=6, n_per_defect=3, size=64, progress=False)
     sources = tuple(sources_of("demo", root / "demo", ["grain"]))
     request = Request("smoke", {role: sources for role in ROLES}, seeds=(0,), overrides=TINY)
     plan = build_plan(request, ["A", "B", "C", "D", "E", "F", "G", "PNI", "released"])
-    assert execute(plan, root / "store", workers=1) == {}
+    with mock.patch.object(units, "REPLICATES", 20):
+        assert execute(plan, root / "store", workers=1) == {}
     (broken,) = (unit for unit in plan.units if unit.kind == "network" and unit.name == "G")
     shutil.rmtree(root / "store" / broken.id)
     write_outputs([], Results.of(plan, root / "store"), root / "out")

@@ -184,26 +184,28 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_stopping_the_runner_leaves_no_process(tmp_path, stop):
-    pid_file = tmp_path / "pid"
-    source = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
-    path = make(tmp_path / "nb" / "long.ipynb", source)
+    pids = tmp_path / "pids"
+    source = f"import os, time\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(600)"
+    paths = [make(tmp_path / "nb" / f"{name}.ipynb", source) for name in ("one", "two", "three")]
     code = """import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down as ignored
 from pnilib.runner import run_all
-run_all(sys.argv[1:2], sys.argv[2])"""
-    runner = subprocess.Popen([sys.executable, "-c", code, path, tmp_path / "out"], stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if pid_file.exists() and pid_file.read_text():
+run_all(sys.argv[2:], sys.argv[1], workers=2)"""
+    command = [sys.executable, "-c", code, tmp_path / "out", *paths]
+    runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if pids.exists() and pids.read_text().count("\n") == 2:
             break
         time.sleep(0.1)
     family = psutil.Process(runner.pid).children(recursive=True)
-    assert len(family) >= 2
+    assert len(family) >= 4
     runner.send_signal(stop)
     _, stderr = runner.communicate(timeout=60)
     assert not any(alive(process.pid) for process in family)
     if stop == signal.SIGINT:
         assert stderr.strip().endswith("KeyboardInterrupt")
         assert not list((tmp_path / "out").glob(".*.ipynb"))
+    assert pids.read_text().count("\n") == 2, "the third never started"
 
 
 def test_bad_input_is_one_line(tmp_path):

@@ -147,8 +147,10 @@ def demo(
     lessons = chosen_notebooks(notebooks, LESSONS)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small work: more threads wait more
     make_demo(data, progress=progress)
-    parameters = {"profile": profile} | _places(data, out / "notebooks")
     names = category or list(CATEGORIES)
+    for name in names:
+        load_dataset("demo", data, name)  # an unknown one is refused before anything is fitted
+    parameters = {"profile": profile} | _places(data, out / "notebooks")
     rows: dict[str, list[dict[str, Any]]] = {}
     facts: dict[str, Any] = {}
     with _processes(side_by_side) as pool:
