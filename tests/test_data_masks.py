@@ -120,3 +120,17 @@ def test_what_masks_mean_is_an_option_of_the_data_set(tmp_path):
         load_dataset("mvtec", tmp_path, masks="white")
     with pytest.raises(PNIError, match="data set folder: has no option 'masks'"):
         load_dataset("folder", tmp_path / "bolt/train", masks="inverted")
+
+
+@pytest.mark.parametrize("where", ["root", "test_root", "train"])
+def test_masks_beside_the_images_are_no_images(tmp_path, where):
+    """They would train as normal images, or be scored."""
+    base = mvtec(tmp_path) / "bolt"
+    folder = base / {"root": "train/good", "test_root": "test/crack", "train": "train/good"}[where]
+    image = sorted(folder.glob("*.png"))[0]
+    image.with_name(f"{image.stem}_mask.png").write_bytes(image.read_bytes())
+    with pytest.raises(PNIError, match=r"_mask.png: is by its name the mask of"):
+        if where == "train":
+            load_dataset("mvtec", tmp_path, base.name)
+        else:
+            load_dataset("folder", base / "train/good", test_root=base / "test")

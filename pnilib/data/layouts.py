@@ -28,7 +28,7 @@ from pnilib.data.labels import (
     require_folders,
     training_images,
 )
-from pnilib.data.masks import match_masks
+from pnilib.data.masks import match_masks, refuse_masks_among
 from pnilib.data.mtd import is_mtd, read_mtd
 from pnilib.data.visa import read_visa, visa_categories
 from pnilib.errors import PNIError
@@ -68,6 +68,7 @@ def _folders(base: Path, category: str, good: str, normal: object) -> Samples:
     rows = [row(p, "train", 0, kind_of(train, p) or good, category) for p in training_images(train, told)]
     if not rows:
         raise no_image(train, f"put the normal training images in train/{good}, or name their folder in normal=")
+    refuse_masks_among(Path(sample["image_path"]) for sample in rows)
     masks = match_masks(base, test.images)
     for path, label, kind in sorted(labelled_images(test, told), key=lambda found: found[2]):
         rows.append(row(path, "test", label, kind, category, masks.get(path)))
@@ -94,6 +95,7 @@ def read_folder(root: Path, category: str, *, test_root: str | Path | None = Non
     rows = [row(p, "train", 0, (told and kind_of(train, p)) or "good", category) for p in all_images(train, told)]
     if not rows:
         raise no_image(train, "put the normal images there")
+    refuse_masks_among(Path(sample["image_path"]) for sample in rows)
     if test_root is None:
         return Samples(rows, label_note(rows, "good", told is not None), train.not_read)
     here, there = root.resolve(), test_root.resolve()
@@ -106,6 +108,7 @@ def read_folder(root: Path, category: str, *, test_root: str | Path | None = Non
     ]
     if not found:
         raise no_image(test, "put the images to score there")
+    refuse_masks_among(Path(sample["image_path"]) for sample in found)
     notes = label_note(found if told is None else [*rows, *found], "good", told is not None)
     if all(r["label"] == -1 for r in found):
         notes.append("test images are unlabelled: scores but no metrics")

@@ -20,7 +20,7 @@ from pnilib.data.files import images_in, subfolders
 from pnilib.errors import PNIError
 from pnilib.text import shown
 
-__all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note"]
+__all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note", "refuse_masks_among"]
 
 _TREES = ("ground_truth", "groundtruth", "masks")
 _TAG = r"(?:masks?|gt|labels?|seg|segmentation|annotations?|ground_?truth)"
@@ -40,17 +40,13 @@ def match_masks(base: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
     Raises PNIError for a mask that could belong to two images, two masks of one image that are not numbered, two
     trees of masks, and a mask among the images.
     """
+    images = list(images)
+    refuse_masks_among(images)
     known: dict[str, list[Path]] = {}
     for image in images:
         place = image.relative_to(base / "test")
         for named in (place, place.with_suffix("")):
             known.setdefault(_plain(named), []).append(image)
-    for name, (image, *_) in known.items():
-        if (found := _BESIDE.fullmatch(name)) and found[1] in known:
-            raise PNIError(
-                f"{shown(image)}: is by its name the mask of {shown(known[found[1]][0].name)}, which lies beside it: "
-                f"move masks to {shown(base / 'ground_truth')}, or give the image another name"
-            )
     masks: dict[Path, list[Path]] = {}
     tree = _tree(base)
     if tree is None:
@@ -74,6 +70,19 @@ def match_masks(base: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
             )
         masks.setdefault(first, []).append(mask)
     return masks
+
+
+def refuse_masks_among(images: Iterable[Path]) -> None:
+    """Raise PNIError where one image is by its name the mask of another beside it: `000_mask.png`, `000.png`."""
+    known: dict[str, Path] = {}
+    for image in images:
+        known |= {_plain(image): image, _plain(image.with_suffix("")): image}
+    for name, image in known.items():
+        if (found := _BESIDE.fullmatch(name)) and found[1] in known:
+            raise PNIError(
+                f"{shown(image)}: is by its name the mask of {shown(known[found[1]].name)}, which lies beside it: move "
+                "masks to a folder of their own (ground_truth, in a data set with masks), or rename the image"
+            )
 
 
 def orphan_masks(base: Path, used: Iterable[Path]) -> list[Path]:

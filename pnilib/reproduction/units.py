@@ -93,7 +93,7 @@ def environment() -> dict[str, Any]:
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=here,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         commit = answer.stdout.strip()
