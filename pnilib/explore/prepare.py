@@ -116,9 +116,9 @@ def _source(model: Path) -> dict[str, Any]:
         return {"dataset": "folder", "root": str(model / "unknown"), "category": model.parent.name, "options": []}
 
 
-def _prepare(folder: Path, fitted: Path, model: PNI, dataset: Dataset, progress: bool, **unit: Any) -> Path:
-    """The unit within `folder`; `unit`: what unit.json says besides."""
-    identity = model_id(fitted)
+def _prepare(folder: Path, saved: Path, model: PNI, dataset: Dataset, progress: bool, **unit: Any) -> Path:
+    """The unit within `folder` of a model `saved` there; `unit`: what unit.json says besides."""
+    identity = model_id(saved)
     key = json.dumps([identity, dataset.test.fingerprint()])
     place = folder / f"scored-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (place / "unit.json").exists():

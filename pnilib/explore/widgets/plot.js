@@ -1,4 +1,16 @@
-// A plotly figure as state: whoever opens a view sees what the others see.  `Plotly` is defined above this text.
+// A plotly figure as state: whoever opens a view sees what the others see.
+
+// plotly.js comes with the model and is read by the first view of a page.  As a part of this module it would be too late
+// on a slow machine: anywidget gives a model whose module has not loaded within two seconds up for good.
+function read(source) {
+  if (!globalThis.pnilibPlotly) {
+    const module = { exports: {} }; // and no `define`, whatever loader the page has
+    new Function("module", "exports", "define", source).call(globalThis, module, module.exports);
+    globalThis.pnilibPlotly = module.exports;
+  }
+  return globalThis.pnilibPlotly;
+}
+
 // No button and no link takes a figure, which may hold pictures of confidential parts, to anybody's server.
 const NOWHERE = {
   displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
@@ -6,6 +18,7 @@ const NOWHERE = {
 };
 
 function render({ model, el }) {
+  const Plotly = read(model.get("library"));
   const place = document.createElement("div");
   place.style.overflow = "hidden"; // a plot that is too wide does not keep its place wide
   el.appendChild(place);

@@ -17,17 +17,11 @@ from plotly.offline import get_plotlyjs
 
 __all__ = ["Plot", "plain"]
 
-VIEW = Path(__file__).parent / "plot.js"
-
 
 @cache
-def _module() -> str:
-    """plotly.js, kept from any loader that the page may have and read once for all plots, and the view."""
-    own = "const Plotly = globalThis.pnilibPlotly ??= (function () {\n"
-    library = f"{own}let module = {{exports: {{}}}}, exports = module.exports, define;\n"
-    return (
-        f"{library}{get_plotlyjs()}\nreturn module.exports;\n}}).call(globalThis);\n{VIEW.read_text(encoding='utf-8')}"
-    )
+def _library() -> str:
+    """One text for all plots."""
+    return str(get_plotlyjs())
 
 
 def plain(text: str) -> str:
@@ -37,15 +31,17 @@ def plain(text: str) -> str:
 
 class Plot(anywidget.AnyWidget):  # type: ignore[misc]
     """figure: JSON of a plotly figure.  on_top: JSON list of [update, traces], applied on top with Plotly.restyle, for
-    small changes of large figures.  clicked: trace, point, x, y of the last click, and its number n."""
+    small changes of large figures.  clicked: trace, point, x, y of the last click, and its number n.  library: the text
+    of plotly.js."""
 
-    _esm = traitlets.Unicode().tag(sync=True)
+    _esm = Path(__file__).parent / "plot.js"
+    library = traitlets.Unicode().tag(sync=True)
     figure = traitlets.Unicode('{"data": [], "layout": {}}').tag(sync=True)
     on_top = traitlets.Unicode("[]").tag(sync=True)
     clicked = traitlets.Dict().tag(sync=True)
 
     def __init__(self) -> None:
-        super().__init__(_esm=_module())
+        super().__init__(library=_library())
 
     def draw(self, figure: go.Figure, style: Sequence[tuple[dict[str, Any], list[int]]] = ()) -> None:
         with self.hold_sync():
