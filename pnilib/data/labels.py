@@ -141,18 +141,12 @@ def _refuse_doubtful(test: Path, folders: dict[Path, tuple[str, ...]], maybe_unl
     usual = [name for name in tops if is_normal(name)]
     doubtful = [name for name in tops if sounds_normal(name)]
     told = _option(usual)
-    if loose := [image for image, parts in folders.items() if not parts]:
-        raise PNIError(
-            f"{shown(test)}: {_count(loose)} directly in it: move them to good/ or to a folder named after their "
-            f"defect, or say which folders are normal: {told} leaves them out, "
-            f"{_option(['.', *usual])} takes them as normal"
-        )
     if doubtful:
         raise PNIError(
             f"{shown(test)}: is {_list(doubtful)} normal or a defect? Rename it, or say which folders are normal: "
             f"{_option([*usual, *doubtful])}, or {told} if it is a defect"
         )
-    for parts in folders.values():
+    for parts in filter(None, folders.values()):
         _refuse_inner_defects(test, parts, usual)
         for depth, part in enumerate(parts[1:], start=2):
             if not is_normal(parts[0]) and (is_normal(part) or sounds_normal(part)):
@@ -161,6 +155,12 @@ def _refuse_doubtful(test: Path, folders: dict[Path, tuple[str, ...]], maybe_unl
                     f"{shown(test)}: is {shown(inner)}/ normal or a defect? Folders directly in it should say so: move "
                     f"it, or say which are normal: {_option([*usual, inner])}, or {told} if it is a defect"
                 )
+    if loose := [image for image, parts in folders.items() if not parts]:
+        raise PNIError(
+            f"{shown(test)}: {_count(loose)} directly in it: move them to good/ or to a folder named after their "
+            f"defect, or say which folders are normal: {told} leaves them out, "
+            f"{_option(['.', *usual])} takes them as normal"
+        )
     if maybe_unlabelled and not usual:
         raise PNIError(
             f"{shown(test)}: holds {_list([n for n in tops if is_defect(n)])} but no folder good: call the folder of "
