@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pnilib.artefacts import atomic_write, exclusive, mark_output, os_errors, pnilib_version
+from pnilib.data.appearance import notes_on_new_images
 from pnilib.data.files import IMAGE_SUFFIXES, list_images, no_image, refuse_output, refuse_output_around
 from pnilib.errors import PNIError
 from pnilib.images import read_image
@@ -46,8 +47,8 @@ class Scores:
 
     table: one row an image.  image: its name below `folder`; score; defective: at or above the normal-only
     threshold, empty where the model has none; problem: why an image without a score could not be read; heat_map: its
-    file within the output folder.  folder: holds everything that was given.  notes: what was not read, what the table
-    cannot say, what else lies there.
+    file within the output folder.  folder: holds everything that was given.  notes: what was not read, what is nearly
+    black to the model, what the table cannot say, what else lies there.
     """
 
     table: pd.DataFrame
@@ -98,6 +99,7 @@ def score_images(
             "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
         )
     files, folder, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
+    notes += notes_on_new_images(files.values(), model.config.geometry)
     key = _key(model, calibration, refined)
     with exclusive(out):
         mark_output(out / "heatmaps")

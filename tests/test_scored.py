@@ -252,3 +252,20 @@ def test_without_a_threshold_there_is_no_decision(run: Path, new: Path, tmp_path
     assert scores.table["score"].notna().all() and scores.table["defective"].isna().all()
     (note,) = scores.notes
     assert "no normal-only threshold" in note
+
+
+def test_images_of_12_bits_in_16_are_told(run: Path, new: Path, tmp_path: Path) -> None:
+    """The model would see them nearly black; pni score has no --set, so the line says what else helps."""
+    model = PNI.load(run / "model")
+    for path in new.iterdir():
+        with Image.open(path) as image:
+            grey = np.array(image.convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 257).save(path)
+    notes = score_images(model, new, tmp_path / "whole").notes
+    assert not any("nearly black" in note for note in notes)
+    for path in new.iterdir():
+        with Image.open(path) as image:
+            Image.fromarray((np.array(image) // 16).astype(np.uint16)).save(path)
+    (note,) = [line for line in score_images(model, new, tmp_path / "twelve").notes if "nearly black" in line]
+    assert note.endswith("save them as the training images are, or fit with --set bit_depth=12")
+    assert "(3 looked at)" in note

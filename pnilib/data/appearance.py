@@ -11,8 +11,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from pnilib.text import shown
 
 __all__ = [
     "dark_images", "kind_of_loss", "large_masks", "lost_defects", "mask_doubt", "mixtures", "notes_on_images",
-    "notes_on_masks", "notes_on_truth", "peak", "unsure_masks",
+    "notes_on_masks", "notes_on_new_images", "notes_on_truth", "peak", "unsure_masks",
 ]  # fmt: skip
 
 _SAMPLE = 8
@@ -84,7 +85,7 @@ def dark_images(peaks: Mapping[str, int], geometry: Geometry, place: str) -> Ite
     if 0 < largest <= (geometry.white + 1) // 8:
         bits = max(8, math.ceil(math.log2(largest + 1)))
         used = f"the largest value is {largest} of {geometry.white}"
-        problem = f"{len(peaks)} images of 16 bits use little of their range: {used}"
+        problem = f"images of 16 bits ({len(peaks)} looked at) use little of their range: {used}"
         yield Finding("dark", place, problem, f"the model sees them nearly black: --set bit_depth={bits}")
 
 
@@ -162,11 +163,30 @@ def notes_on_images(samples: pd.DataFrame, geometry: Geometry) -> list[str]:
     for path in samples["image_path"]:
         with suppress(PNIError):
             headers[path] = read_header(path)
+    dark = dark_images(_peaks(headers), geometry, "")
+    return [finding.note for finding in [*mixtures(headers, geometry, ""), *dark]]
+
+
+def notes_on_new_images(paths: Iterable[Path], geometry: Geometry) -> list[str]:
+    """A line where images that a fitted model is to score are nearly black to it, from a few of them."""
+    headers: dict[str, Header] = {}
+    for path in map(str, paths):
+        with suppress(PNIError):
+            headers[path] = read_header(path)
+    remedy = "save them as the training images are, or fit with"
+    return [
+        f"{finding.problem}: {finding.remedy.replace(': ', f': {remedy} ')}"
+        for finding in dark_images(_peaks(headers), geometry, "")
+    ]
+
+
+def _peaks(headers: Mapping[str, Header]) -> dict[str, int]:
+    """Path -> largest value, of a few images of 16 bits."""
     peaks: dict[str, int] = {}
     for path in _spread([path for path, header in headers.items() if header.bits == 16]):
         with suppress(PNIError):
             peaks[path] = peak(decode(path)) or 0
-    return [finding.note for finding in [*mixtures(headers, geometry, ""), *dark_images(peaks, geometry, "")]]
+    return peaks
 
 
 def notes_on_truth(test: Split, shares: Mapping[int, float], geometry: Geometry) -> list[str]:
