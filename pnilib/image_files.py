@@ -28,6 +28,8 @@ DEEP_GREY = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 MAX_PIXELS = 89_000_000
 """A larger image is refused: a mistake or a decompression bomb.  Pillow's own warning starts just above."""
 
+_TOO_MANY = f"more than {MAX_PIXELS:,}: make it smaller, or cut it into several"
+
 _GREY = DEEP_GREY | {"1", "L", "LA", "La", "F"}
 _REMEDY = "replace it with an intact copy, or remove it"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -57,7 +59,7 @@ def decode(path: str | os.PathLike[str]) -> Image.Image | ndarray:
             raise PNIError(f"{shown(path)}: is empty (0 bytes): {_REMEDY}")
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise PNIError(f"{shown(path)}: has {image.width} x {image.height} pixels: make it smaller")
+                raise PNIError(f"{shown(path)}: has {image.width} x {image.height} pixels, {_TOO_MANY}")
             _require_one(image, path)
             if _is_deep_colour(image):
                 return _deep_colour(path, image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -72,7 +74,7 @@ def decode(path: str | os.PathLike[str]) -> Image.Image | ndarray:
     except (PNIError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors
-        raise PNIError(f"{shown(path)}: has more than {MAX_PIXELS} pixels: make it smaller") from None
+        raise PNIError(f"{shown(path)}: has too many pixels, {_TOO_MANY}") from None
     except Exception as fault:  # whatever a decoder stumbles over, the file is to blame
         reason = " ".join(str(fault).split()) or type(fault).__name__
         raise PNIError(f"{shown(path)}: is damaged and cannot be read ({reason}): {_REMEDY}") from None
@@ -177,7 +179,7 @@ def _deep_colour(path: str | os.PathLike[str], orientation: int) -> ndarray:
         tags = pages[0]
         bits, kind = max(tags.get(258, (1,))), max(tags.get(339, (1,)))
         if tags.get(256, 0) * tags.get(257, 0) > MAX_PIXELS:
-            raise PNIError(f"{shown(path)}: has {tags[256]} x {tags[257]} pixels: make it smaller")
+            raise PNIError(f"{shown(path)}: has {tags[256]} x {tags[257]} pixels, {_TOO_MANY}")
         interleaved_rgb = tags.get(262) == 2 and tags.get(277, 1) >= 3 and tags.get(284, 1) == 1
         if not interleaved_rgb or (bits, kind) not in _DEEP_TIFF:
             word = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(kind, "unusual")

@@ -92,7 +92,7 @@ def synthesize(
     if where.shape != (height, width) or where.dtype != bool:
         raise PNIError(f"the area is {where.dtype} {where.shape}, the image {(height, width)}: give one bool a pixel")
     if not where.any():
-        raise PNIError("there is no foreground to paint a defect on: check the background rule, or allow everywhere")
+        raise PNIError("there is no foreground to paint a defect on: allow everywhere (defect_area=all)")
     rng = np.random.default_rng(seed)
     kind = str(rng.choice(list(shares), p=list(shares.values())))
     for _ in range(ATTEMPTS):
@@ -101,7 +101,10 @@ def synthesize(
         if mask.any():
             break
     else:
-        raise PNIError(f"{kind}: {ATTEMPTS} attempts changed no pixel: the image or its area is uniform or too small")
+        why = "the image or its area is uniform or too small"
+        raise PNIError(
+            f"{kind}: {ATTEMPTS} attempts changed no pixel, {why}: leave the image out, or set other defects="
+        )
     drawn = {"kind": kind} | painted.drawn
     whole, pixels = array.copy(), new[mask]  # where the mask is False, not a bit differs from the original
     whole[mask] = (pixels * 255).round().astype(np.uint8) if whole.dtype == np.uint8 else pixels.astype(whole.dtype)

@@ -171,7 +171,9 @@ def load_textures(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise PNIError(f"textures={root}: there is no such folder: check the path, or leave it out for built-in ones")
+        raise PNIError(
+            f"defect_textures={root}: there is no such folder: check the path, or leave it out for built-in ones"
+        )
     found = list_images(root, deep=True)
     paths = found.images
     if not paths:
