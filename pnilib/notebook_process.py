@@ -66,7 +66,7 @@ def run_worker(
     family: dict[int, psutil.Process] = {}
     peak_bytes, late, cell = 0, False, None
     end: dict[str, Any] | None = None
-    with log.open("w") as log_handle, (work / "events.jsonl").open(encoding="utf-8") as events:
+    with log.open("w", encoding="utf-8") as log_handle, (work / "events.jsonl").open(encoding="utf-8") as events:
         worker = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER), str(work)],  # -P: pnilib's modules shadow nothing
             stdin=subprocess.PIPE,
