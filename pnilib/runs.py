@@ -159,6 +159,8 @@ def open_members(folder: Path | str, others: Sequence[Path | str], device: str =
 
 def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a category folder."""
+    if not (folder / "run.json").exists() and not (folder / "model").exists():
+        raise PNIError(f"{folder}: holds no fitted model: give the --out folder of `pni fit`")
     try:
         record = read_json(folder / "run.json")
         return record | {"config": dict(record["config"]), "data": record["data"]}

@@ -5,7 +5,8 @@ heatmaps/            one picture an image; its name stands in the table
 scores.part.jsonl    while a run is on: each finished image, so that a killed run resumes and loses one image at most
 
 A finished image counts for the same bytes of image and model, the same settings and the same version only.  When the
-table is whole, the heat maps that earlier tables list and today's does not are deleted; other files are left there.
+table is whole, it replaces an earlier one, the heat maps that earlier tables list and today's does not are deleted, and
+a note says so; other files are left there.
 """
 
 import hashlib
@@ -105,7 +106,8 @@ def score_images(
         mark_output(out / "heatmaps")
         record = out / "scores.part.jsonl"
         done, listed = _finished(record, key)
-        listed |= _listed(out / "scores.csv")
+        listed |= set(_listed(out / "scores.csv", "heat_map"))
+        earlier = _listed(out / "scores.csv", "image")
         with open(record, "a" if done else "w", encoding="utf-8") as handle:
             if not done:
                 handle.write(json.dumps({"model": key, "listed": sorted(listed)}) + "\n")
@@ -119,7 +121,7 @@ def score_images(
         table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
         with atomic_write(out / "scores.csv") as handle:
             table.to_csv(handle, index=False, lineterminator="\n")
-        notes += _clear(out, table, listed)
+        notes += _replaced(out, table, earlier) + _clear(out, table, listed)
         record.unlink()
     if note := model.decision(refined=refined)[1]:
         notes.append(note)
@@ -201,12 +203,25 @@ def _finished(record: Path, key: str) -> tuple[dict[str, dict[str, Any]], set[st
     return done if header["model"] == key else {}, listed - {None}
 
 
-def _listed(file: Path) -> set[str]:
-    """Heat maps that a finished table lists."""
+def _listed(file: Path, column: str) -> list[str]:
+    """Heat maps, or images, that a finished table lists."""
     try:
-        return set(pd.read_csv(file, usecols=["heat_map"], dtype=str)["heat_map"].dropna())
+        found = pd.read_csv(file, usecols=[column], dtype=str, keep_default_na=False)[column]
+        return [name for name in found if name]
     except (OSError, ValueError):
-        return set()
+        return []
+
+
+def _replaced(out: Path, table: pd.DataFrame, earlier: list[str]) -> list[str]:
+    """One line about images of the table before that today's does not list."""
+    gone = sorted(set(earlier) - set(table["image"]))
+    if not gone:
+        return []
+    number = "1 image" if len(gone) == 1 else f"{len(gone)} images"
+    return [
+        f"{out / 'scores.csv'}: replaced an earlier table, {number} of which are not among these, as {gone[0]}: "
+        "choose another --out to keep both"
+    ]
 
 
 def _clear(out: Path, table: pd.DataFrame, listed: set[str]) -> list[str]:

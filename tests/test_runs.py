@@ -18,7 +18,7 @@ from pnilib.artefacts import _LOCK
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.errors import PNIError
 from pnilib.pni import PNI
-from pnilib.runs import fit_or_load, manifest, open_run, run_categories
+from pnilib.runs import fit_or_load, manifest, open_run, read_record, run_categories
 
 CONFIG = SCATTERING.replace(setting="A", calibration_images=2)
 
@@ -139,6 +139,8 @@ def test_a_run_without_a_source_or_model(data: Dataset, tmp_path: Path) -> None:
         open_run(tmp_path / "part")
     with pytest.raises(PNIError, match="has no category 'screw': choose one of part"):
         run_categories(tmp_path, ["screw"])
+    with pytest.raises(PNIError, match="elsewhere: holds no fitted model"):  # nothing there to delete
+        read_record(tmp_path / "elsewhere")
     with pytest.raises(PNIError, match="holds no fitted model"):
         run_categories(tmp_path / "part" / "model")
 

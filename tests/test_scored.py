@@ -125,7 +125,8 @@ def test_heat_maps_of_earlier_runs(run: Path, new: Path, tmp_path: Path, calls: 
     scores = score_images(model, new, out)
     left = sorted(path.name for path in (out / "heatmaps").iterdir() if not path.name.startswith("."))
     assert left == ["1.png.png", "mine.txt", "zero.png.png"]
-    (note,) = [line for line in scores.notes if not line.startswith("threshold")]
+    replaced, note = [line for line in scores.notes if not line.startswith("threshold")]
+    assert "scores.csv: replaced an earlier table, 1 image of which" in replaced and "0.png: choose" in replaced
     assert "1 file that no table lists" in note and "mine.txt" in note
     assert calls["names"] == ["2.png", "zero.png"] and scores.n_scored == 2
 

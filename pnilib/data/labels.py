@@ -51,7 +51,7 @@ def require_folders(normal: tuple[str, ...] | None, places: Sequence[Path]) -> N
 def training_images(train: Listing, normal: tuple[str, ...] | None) -> list[Path]:
     """Images of the one normal folder of `train`, or of those that `normal` names; what else lies there is not read.
 
-    An empty list when there is none.  Raises PNIError when it is not clear which folder is meant.
+    An empty list when `train` holds none at all.  Raises PNIError when it is not clear which folder is meant.
     """
     folders = {image: _folders(train, image) for image in train.images}
     chosen, why = [image for image, parts in folders.items() if _named(parts, normal) is not None], LEFT_OUT
@@ -72,10 +72,25 @@ def training_images(train: Listing, normal: tuple[str, ...] | None) -> list[Path
                 f"or say which train: {_option(usual)} or {_option(['.', *usual])}"
             )
         chosen = [image for image, parts in folders.items() if parts and parts[0] in usual]
+        if not chosen and train.images:
+            raise _which_trains(train.folder, normal, loose, tops)
         for image in chosen:
             _refuse_inner_defects(train.folder, folders[image], usual)
     train.not_read.extend((why, image) for image in sorted(set(train.images) - set(chosen)))
     return chosen
+
+
+def _which_trains(train: Path, normal: tuple[str, ...] | None, loose: list[Path], tops: list[str]) -> PNIError:
+    """The line for images of which no folder's name, nor `normal`, says that they are normal."""
+    where = [f"{_count(loose)} directly in it"] if loose else []
+    where += [f"it has {_list(tops)}"] if tops else []
+    likely = [*(["."] if loose else []), *(name for name in tops if not names_a_fault(name))]
+    told = [*(normal or ()), *(likely if len(likely) == 1 else ["FOLDER"])]
+    what = "none of the folders of normal=" if normal else "no folder good"
+    return PNIError(
+        f"{shown(train)}: holds {what}, but {' and '.join(where)}: call the folder of normal images good, or say "
+        f"which train: {_option(told)}"
+    )
 
 
 def all_images(train: Listing, normal: tuple[str, ...] | None) -> list[Path]:
