@@ -48,8 +48,8 @@ class Scores:
 
     table: one row an image.  image: its name below `folder`; score; defective: at or above the normal-only
     threshold, empty where the model has none; problem: why an image without a score could not be read; heat_map: its
-    file within the output folder.  folder: holds everything that was given.  notes: what was not read, what is nearly
-    black to the model, what the table cannot say, what else lies there.
+    file within the output folder.  folder: holds everything that was given.  notes: what was not read, what is unlike
+    the training images, what the table cannot say, what else lies there.
     """
 
     table: pd.DataFrame
@@ -100,7 +100,7 @@ def score_images(
             "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
         )
     files, folder, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
-    notes += notes_on_new_images(files.values(), model.config.geometry)
+    notes += notes_on_new_images(files.values(), model.config.geometry, model.train_paths)
     key = _key(model, calibration, refined)
     with exclusive(out):
         mark_output(out / "heatmaps")

@@ -270,3 +270,18 @@ def test_images_of_12_bits_in_16_are_told(run: Path, new: Path, tmp_path: Path) 
     (note,) = [line for line in score_images(model, new, tmp_path / "twelve").notes if "nearly black" in line]
     assert note.endswith("save them as the training images are, or fit with --set bit_depth=12")
     assert "(3 looked at)" in note
+
+
+def test_images_unlike_the_training_images_are_told(run: Path, new: Path, tmp_path: Path) -> None:
+    """Another kind or shape than the model learnt scores high, or says nothing: no silent decision."""
+    model = PNI.load(run / "model")
+    unlike = ("unlike the training images", "of another shape")
+    assert not any(word in note for word in unlike for note in score_images(model, new, tmp_path / "a").notes)
+    with Image.open(new / "0.png") as image:
+        grey, wide = image.convert("L"), image.resize((2 * image.width, image.height))
+    grey.save(new / "0.png")
+    wide.save(new / "1.png")
+    notes = [note for note in score_images(model, new, tmp_path / "b").notes if note.startswith(unlike)]
+    kind, shape = sorted(notes, reverse=True)
+    assert "1 of grey of 8 bits" in kind and "0.png" in kind and "(colour of 8 bits)" in kind
+    assert "1 of " in shape and "1.png" in shape

@@ -57,7 +57,7 @@ def mixtures(headers: Mapping[str, Header], geometry: Geometry, place: str) -> I
             )
         named = {path: f"{width} x {height} px" for path, (width, height) in sizes.items()}
         yield Finding("mixed-sizes", place, f"images of several sizes: {_listing(named)}", remedy)
-    kinds = {path: f"{'colour' if h.colour else 'grey'} of {h.bits} bits" for path, h in headers.items()}
+    kinds = {path: _kind(header) for path, header in headers.items()}
     if len(set(kinds.values())) > 1:
         remedy = "the model takes the difference for a property of the parts: convert them alike"
         yield Finding("mixed-kinds", place, f"images of several kinds: {_listing(kinds)}", remedy)
@@ -159,25 +159,53 @@ def notes_on_images(samples: pd.DataFrame, geometry: Geometry) -> list[str]:
 
     Files that cannot be read are left to whoever reads them.
     """
-    headers: dict[str, Header] = {}
-    for path in samples["image_path"]:
-        with suppress(PNIError):
-            headers[path] = read_header(path)
+    headers = _headers(samples["image_path"])
     dark = dark_images(_peaks(headers), geometry, "")
     return [finding.note for finding in [*mixtures(headers, geometry, ""), *dark]]
 
 
-def notes_on_new_images(paths: Iterable[Path], geometry: Geometry) -> list[str]:
-    """A line where images that a fitted model is to score are nearly black to it, from a few of them."""
+def notes_on_new_images(paths: Iterable[Path], geometry: Geometry, train_paths: Sequence[str] = ()) -> list[str]:
+    """Lines where images that a fitted model is to score are nearly black to it, or of other kinds or shapes than those
+    of a few training images, as far as these are still there."""
+    new, trained = _headers(map(str, paths)), _headers(_spread(train_paths))
+    remedy = "save them as the training images are, or fit with"
+    notes = [
+        f"{finding.problem}: {finding.remedy.replace(': ', f': {remedy} ')}"
+        for finding in dark_images(_peaks(new), geometry, "")
+    ]
+    kinds = {_kind(header) for header in trained.values()}
+    other = {path: _kind(header) for path, header in new.items() if _kind(header) not in kinds}
+    if kinds and other:
+        notes.append(
+            f"unlike the training images ({', '.join(sorted(kinds))}): {_listing(other)}: the model takes the "
+            "difference for a defect: convert them alike"
+        )
+    shapes = [header.width / header.height for header in trained.values()]
+    squeezed = {
+        path: f"{h.width} x {h.height} px"
+        for path, h in new.items()
+        if shapes and not min(shapes) / _SAME_SHAPE <= h.width / h.height <= max(shapes) * _SAME_SHAPE
+    }
+    if squeezed:
+        like = next(iter(trained.values()))
+        notes.append(
+            f"of another shape than the training images ({like.width} x {like.height} px): {_listing(squeezed)}: their "
+            "scores say little: cut them alike"
+        )
+    return notes
+
+
+def _headers(paths: Iterable[str]) -> dict[str, Header]:
+    """Of the files that can be read."""
     headers: dict[str, Header] = {}
-    for path in map(str, paths):
+    for path in paths:
         with suppress(PNIError):
             headers[path] = read_header(path)
-    remedy = "save them as the training images are, or fit with"
-    return [
-        f"{finding.problem}: {finding.remedy.replace(': ', f': {remedy} ')}"
-        for finding in dark_images(_peaks(headers), geometry, "")
-    ]
+    return headers
+
+
+def _kind(header: Header) -> str:
+    return f"{'colour' if header.colour else 'grey'} of {header.bits} bits"
 
 
 def _peaks(headers: Mapping[str, Header]) -> dict[str, int]:
