@@ -85,8 +85,10 @@ def test_a_damaged_category_fails_alone(data: Path, tmp_path: Path, serial: Path
     said: list[str] = []
     failed = execute(plan, tmp_path / "store", say=said.append)
     reasons = {unit.name: fault for unit, fault in failed.items()}
-    assert set(reasons) == {"settings", "cutpaste,scar,draem,manual", "L", "PNI"}
-    assert "999" in reasons["settings"] and "two, scattering, seed 0: fit settings" in said[0]
+    assert set(reasons) == {"train", "settings", "cutpaste,scar,draem,manual", "L", "PNI"}
+    assert "999" in reasons["train"] and "two, scattering, seed 0: features train" in said[0], (
+        "before anything is fitted"
+    )
     assert reasons["PNI"] == "needs two, scattering, seed 0: fit settings, which failed"
     assert {unit.source.category for unit in failed} == {"two"}
     written = write_outputs(

@@ -80,6 +80,7 @@ def plain(data: Dataset) -> Any:
 
 def test_every_field_of_a_fitted_stage_is_tried() -> None:
     wanted = {f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] in FITTED}
+    wanted -= {"bit_depth"}  # changes images of 16 bits alone: tests/test_images.py
     assert wanted == CHANGES.keys() | UNDER.keys() and not CHANGES.keys() & UNDER.keys()
 
 

@@ -237,7 +237,7 @@ def test_bad_folders_are_one_clear_line(tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "holds no pictures: save patches" in line(tmp_path)
+    assert "holds no image: save patches" in line(tmp_path)
     assert "nowhere" in line(tmp_path / "nowhere")
     damaged = tmp_path / "patch_001.png"
     damaged.write_bytes(b"\x89PNG no more")

@@ -186,8 +186,10 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
         except BaseException as fault:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            while children := multiprocessing.active_children():  # one may have been about to start
+                for process in children:
+                    process.terminate()
+                    process.join(5)
             if isinstance(fault, BrokenProcessPool):
                 raise PNIError("a process of the demo died (out of memory?): try --workers 1") from None
             raise
