@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,9 @@ def fit_or_load(
     if source is not None and record.get("source") != json.loads(json.dumps(source)):  # moved, or other options
         with exclusive(folder, wait=wait):
             write_json(folder / "run.json", record | {"source": source})
+    if (folder / "work").exists():  # left by a run that was killed after it had saved the model
+        with suppress(PNIError), exclusive(folder):
+            shutil.rmtree(folder / "work", ignore_errors=True)
     return PNI.load(folder / "model", device).with_config(**config.to_dict())
 
 
