@@ -64,8 +64,8 @@ def pooling_bands(channels: int, patch: int, dim: int, n_levels: int, level: int
 
 
 def aggregate_mean(levels: list[Tensor], patch: int) -> Float[Tensor, "b d gh gw"]:
-    """For `scattering`: mean over patch x patch cells of each level (at borders, of the cells that
-    exist), coarser levels resized bilinearly, all channels kept."""
+    """aggregation=concat: mean over patch x patch cells of each level (at borders, of the cells that
+    exist), coarser levels resized bilinearly, all channels kept.  For networks with few channels, and `scattering`."""
     size = levels[0].shape[-2:]
     means = [F.avg_pool2d(level, patch, stride=1, padding=patch // 2, count_include_pad=False) for level in levels]
     resized = [F.interpolate(mean, size=size, mode="bilinear", align_corners=False) for mean in means]

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnilib.aggregation import Aggregation, aggregate_mean
-from pnilib.backbones import load_backbone
+from pnilib.backbones import level_shapes, load_backbone
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.feature_norm import FeatureNorm
@@ -62,22 +62,22 @@ class Embedder:
         self.backbone = load_backbone(config, self.device)
         self.norm: FeatureNorm | None = None
         self.aggregation: Aggregation | None = None
-        if config.backbone != "scattering":
-            aggregation = Aggregation(self.backbone.channels, config.agg_patch, config.dim)
-            self.aggregation = aggregation.to(self.device)
+        self.channels = tuple(channels for channels, _, _ in level_shapes(config))
+        if config.backbone != "scattering" and config.aggregation == "pool":
+            self.aggregation = Aggregation(self.channels, config.agg_patch, config.dim).to(self.device)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Patch grid (gh, gw) of the configured image size."""
-        side = self.backbone.grid(self.config.image_crop)
-        return side, side
+        _, gh, gw = level_shapes(self.config)[0]
+        return gh, gw
 
     @property
     def dim(self) -> int:
         """Channels of what `embed` returns now: it may change once `norm` is fitted."""
         if self.norm is not None:
             return self.norm.dim
-        return sum(self.backbone.channels) if self.aggregation is None else self.config.dim
+        return sum(self.channels) if self.aggregation is None else self.config.dim
 
     @torch.no_grad()
     def raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw d"]:

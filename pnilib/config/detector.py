@@ -46,24 +46,31 @@ class DetectorParams:
     )
     backbone: str = param(
         "wide_resnet101_2",
-        "feature extractor; `scattering` needs no weights",
+        "feature extractor: one of torchvision's (`pni backbones`), any of timm's by its name, as "
+        "tf_efficientnet_lite0, or `scattering`, which needs no weights",
         "features",
         "sec. 4.1",
-        choices=(
-            "wide_resnet101_2",
-            "wide_resnet50_2",
-            "resnext101_32x8d",
-            "densenet201",
-            "resnet18",
-            "resnet50",
-            "scattering",
-        ),
+    )
+    levels: str = param(
+        "auto",
+        "which levels, by stride (8,16) or by timm's name of the module (blocks.5,blocks.8); auto = strides 8 and 16, "
+        "or of a network with one stride the blocks at a half and three quarters of its depth",
+        "features",
+        "sec. 2: levels 2 and 3",
     )
     weights: str = param(
         "imagenet",
-        "`imagenet` (torchvision's download), `random`, or a file",
+        "`imagenet` (an installed package, else torchvision's or timm's download), `random`, or a file",
         "features",
         "sec. 4.1",
+    )
+    aggregation: str = param(
+        "pool",
+        "`pool`: adaptive average pooling to `dim` channels; `concat`: the levels' channels side by side, as they are "
+        "(scattering always)",
+        "features",
+        "sec. 2",
+        choices=("pool", "concat"),
     )
     agg_patch: int = param(
         5,
@@ -76,7 +83,7 @@ class DetectorParams:
     )
     dim: int = param(
         1024,
-        "d, embedding dimension; ignored by `scattering` unless half_whiten",
+        "d, embedding dimension; ignored by aggregation=concat and scattering, unless half_whiten",
         "features",
         "silent: released 1024",
         low=2,

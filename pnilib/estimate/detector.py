@@ -19,7 +19,6 @@ from collections.abc import Sequence
 
 import torch
 
-from pnilib.backbones import _CHANNELS
 from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import BLOCK_BYTES, POOL
 from pnilib.estimate.dimensions import Sizes, sizes
@@ -102,7 +101,7 @@ def scoring_bytes(config: PNIConfig, z: Sizes, n_train: int) -> int:
     """Bytes in passing while one image is scored, beside the model: copies of C_emb and histogram, six blocks,
     logits."""
     logits = 4 * z.cells * (3 * z.n_dist + 3 * config.mlp_width) if config.setting in ("B", "E") else 0
-    image = 4 * (8 * z.cells * sum(_CHANNELS[config.backbone]) + 16 * config.image_crop**2)
+    image = 4 * (8 * z.cells * z.channels + 16 * config.image_crop**2)
     blocks = 6 * min(SCORE_BYTES, 4 * z.cells * z.n_emb)
     return image + blocks + 4 * z.n_emb * z.d + _histogram_bytes(config, z, n_train) + logits
 
@@ -110,7 +109,7 @@ def scoring_bytes(config: PNIConfig, z: Sizes, n_train: int) -> int:
 def _memory(config: PNIConfig, z: Sizes, n_train: int, n_test: int, nb: bool) -> dict[str, int]:
     """Peak bytes of each stage beyond the features."""
     weights = weights_bytes(config)
-    image = 4 * (8 * z.cells * sum(_CHANNELS[config.backbone]) + 16 * config.image_crop**2)
+    image = 4 * (8 * z.cells * z.channels + 16 * config.image_crop**2)
     coreset = 4 * z.n_emb * z.d
     labels = 24 * n_train * z.cells + 120 * z.cells * z.d + 4 * z.n_bins * z.d
     histogram = _histogram_bytes(config, z, n_train)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pnilib.backbones import _CHANNELS, grid_side
+from pnilib.backbones import level_shapes
 from pnilib.config import PNIConfig
 from pnilib.coreset import coreset_size
 from pnilib.errors import PNIError
@@ -12,9 +12,10 @@ __all__ = ["Sizes", "sizes"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts that everything follows from: grid side, d, cells an image, N candidates, |C_emb|, |C_dist|, weights."""
+    """Counts that everything follows from: grid side, the levels' channels, d, cells an image, N candidates, |C_emb|, |C_dist|, weights."""
 
     side: int
+    channels: int
     d: int
     cells: int
     n_patches: int
@@ -27,8 +28,10 @@ class Sizes:
 
 def sizes(config: PNIConfig, n_train: int) -> Sizes:
     """The sizes of a fit on so many images."""
-    side = grid_side(config.backbone, config.image_crop)
-    raw = sum(_CHANNELS["scattering"]) if config.backbone == "scattering" else config.dim
+    levels = level_shapes(config)
+    side, channels = levels[0][1], sum(channels for channels, _, _ in levels)
+    pooled = config.aggregation == "pool" and config.backbone != "scattering"
+    raw = config.dim if pooled else channels
     d = min(config.dim, raw) if config.feature_norm == "half_whiten" else raw
     inner = side - 2 * config.border_cells if config.border == "replicate" else side
     candidates = n_train * inner**2
@@ -39,6 +42,7 @@ def sizes(config: PNIConfig, n_train: int) -> Sizes:
     inputs = (config.patch**2 - 1) * d
     return Sizes(
         side=side,
+        channels=channels,
         d=d,
         cells=side**2,
         n_patches=candidates,

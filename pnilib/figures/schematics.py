@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import nn
 
-from pnilib.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, _stages, load_backbone
+from pnilib.backbones import level_shapes
 from pnilib.config import PNIConfig
 from pnilib.estimate import sizes
 from pnilib.figures.distributions import COLORS
@@ -34,21 +34,6 @@ class Layer(NamedTuple):
     inputs: int
     neurons: int
     after: tuple[str, ...]
-
-
-def level_shapes(config: PNIConfig) -> list[tuple[int, int, int]]:
-    """Shapes (c, h, w) of the levels that the backbone gives for the configured image size, the finest first."""
-    side = config.image_crop
-    if config.backbone == "scattering":  # looks at its values, so that it must have some
-        levels = load_backbone(config, "cpu")(torch.zeros(1, 3, side, side))
-    else:
-        from torchvision.models import get_model  # seconds to import
-
-        with torch.device("meta"):
-            stages = _stages(get_model(config.backbone, weights=None))
-            network = Backbone(config.backbone, "shapes", stages, IMAGENET_MEAN, IMAGENET_STD)
-            levels = network(torch.empty(1, 3, side, side))
-    return [(int(c), int(h), int(w)) for _, c, h, w in (level.shape for level in levels)]
 
 
 def mlp_layers(config: PNIConfig, n_train: int | None = None) -> list[Layer]:

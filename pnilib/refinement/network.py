@@ -22,9 +22,10 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pnilib.backbones import IMAGENET_MEAN, IMAGENET_STD, read_weights
+from pnilib.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.weights import read_weights
 
 __all__ = ["STRIDE", "RefineNet", "blocks", "build_network", "standardise"]
 
