@@ -63,11 +63,15 @@ def pooling_bands(channels: int, patch: int, dim: int, n_levels: int, level: int
     return first, starts, weights.reshape(rows, width, patch, patch).float()
 
 
-def aggregate_mean(levels: list[Tensor], patch: int) -> Float[Tensor, "b d gh gw"]:
-    """aggregation=concat: mean over patch x patch cells of each level (at borders, of the cells that
-    exist), coarser levels resized bilinearly, all channels kept.  For networks with few channels, and `scattering`."""
-    size = levels[0].shape[-2:]
-    means = [F.avg_pool2d(level, patch, stride=1, padding=patch // 2, count_include_pad=False) for level in levels]
+def aggregate_mean(levels: list[Tensor], patch: int, border: str = "zeros") -> Float[Tensor, "b d gh gw"]:
+    """aggregation=concat: mean over patch x patch cells of each level, coarser levels resized bilinearly, all channels
+    kept.  For networks with few channels, and `scattering`.
+
+    `border`: `zeros` outside the level, as `aggregate_literal` unfolds it; or the mean of the cells that `exist`.  Such
+    means of fewer cells spread more: border cells then are half of a greedy coreset, and normal corners score highest.
+    """
+    size, zeros = levels[0].shape[-2:], border == "zeros"
+    means = [F.avg_pool2d(level, patch, stride=1, padding=patch // 2, count_include_pad=zeros) for level in levels]
     resized = [F.interpolate(mean, size=size, mode="bilinear", align_corners=False) for mean in means]
     return torch.cat(resized, dim=1)
 

@@ -39,9 +39,10 @@ POOL = 2048
 """points that follow every pick."""
 
 
-def coreset_size(n_patches: int, ratio: float) -> int:
-    """|C_emb| = floor(ratio * n_patches), at least 2."""
-    return max(2, int(ratio * n_patches + 1e-9))
+def coreset_size(n_patches: int, ratio: float, largest: int = 0) -> int:
+    """|C_emb| = floor(ratio * n_patches), at least 2, at most `largest` (0: no limit)."""
+    size = max(2, int(ratio * n_patches + 1e-9))
+    return min(size, max(2, largest)) if largest else size
 
 
 def greedy_k_center_reference(
@@ -278,7 +279,7 @@ def select_coreset(
             raise PNIError(f"border_cells={b} leaves nothing of a {gh}x{gw} grid: lower it or enlarge image_crop")
         rows = np.arange(n * gh * gw).reshape(n, gh, gw)[:, b:-b, b:-b].reshape(-1)
     n_candidates = len(flat) if rows is None else len(rows)
-    size = min(coreset_size(n_candidates, config.emb_ratio), n_candidates)
+    size = min(coreset_size(n_candidates, config.emb_ratio, config.emb_max), n_candidates)
     generator = np.random.default_rng([config.seed, 1])
     start = int(generator.integers(n_candidates))
     start = start if rows is None else int(rows[start])

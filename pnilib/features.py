@@ -84,7 +84,8 @@ class Embedder:
         """Aggregated features before standardisation, on the embedder's device."""
         levels = self.backbone(images.to(self.device))
         if self.aggregation is None:
-            embeddings = aggregate_mean(levels, self.config.agg_patch)
+            border = "exist" if self.config.backbone == "scattering" else "zeros"
+            embeddings = aggregate_mean(levels, self.config.agg_patch, border)
         else:
             embeddings = self.aggregation(levels)
         return embeddings.permute(0, 2, 3, 1).contiguous()

@@ -30,7 +30,10 @@ from pnilib.data import Split
 from pnilib.features import Embedder, extract, raw_features
 from pnilib.neighborhood import TrainedMLP, train_neighborhood
 from pnilib.neighbors import nearest
+from pnilib.inference import is_soft
 from pnilib.position import PositionHistogram, count_positions
+from pnilib.scoring import SoftVeto
+from pnilib.veto import fit_veto
 
 __all__ = ["Fitted", "coreset_from", "coreset_tensors", "fit_stages", "make_features"]
 
@@ -42,6 +45,7 @@ class Fitted:
     coreset: Coreset
     position: PositionHistogram | None
     neighborhood: TrainedMLP | None
+    veto: SoftVeto | None
     seconds: dict[str, float]
 
 
@@ -67,7 +71,7 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
         features = make_features(train, embedder, work, device=device, progress=progress)
     with timed("coreset"):
         coreset = _coreset(features, config, place("coreset"), device, progress)
-    position = neighborhood = None
+    position = neighborhood = veto = None
     if "position" in NEEDS[config.setting]:
         with timed("position"):
             if config.pos_bins == "emb":
@@ -77,6 +81,9 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
                 bin_idx, n_bins = dist_idx(), coreset.n_dist
             border = config.border_cells if config.border == "replicate" else 0
             position = PositionHistogram(count_positions(bin_idx, n_bins, config.patch, border))
+        if is_soft(config):
+            with timed("veto"):
+                veto = fit_veto(features, bin_idx, coreset, position, config, device)
     if "neighborhood" in NEEDS[config.setting]:
         folder = place("neighborhood")
         with timed("neighborhood"), _held(folder):
@@ -89,7 +96,7 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
                 checkpoint=None if folder is None else folder / "checkpoint",
                 progress=progress,
             )
-    return Fitted(coreset, position, neighborhood, seconds)
+    return Fitted(coreset, position, neighborhood, veto, seconds)
 
 
 def _place(work: Path | None, stage: str, train: Split, embedder: Embedder, device: str) -> Path | None:

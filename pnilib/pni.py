@@ -29,7 +29,7 @@ from pnilib.data import Split
 from pnilib.errors import PNIError
 from pnilib.features import Embedder
 from pnilib.fitting import coreset_from, coreset_tensors, fit_stages
-from pnilib.inference import explain_image, score_image
+from pnilib.inference import explain_image, is_soft, score_image
 from pnilib.inputs import as_images
 from pnilib.machine import deterministic_method
 from pnilib.maps import MAP_SCORES, anomaly_maps, image_scores, repeat_inner, require_map_score
@@ -37,7 +37,7 @@ from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.prediction import Calibration, Prediction
 from pnilib.refinement.fusion import Refinement
-from pnilib.scoring import PatchScores
+from pnilib.scoring import PatchScores, SoftVeto
 
 __all__ = ["PNI"]
 
@@ -75,6 +75,7 @@ class PNI:
         self.coreset: Coreset | None = None
         self.position: PositionHistogram | None = None
         self.mlp: NeighborhoodMLP | None = None
+        self.veto: SoftVeto | None = None
         self.calibration: Calibration | None = None
         self.refinement: Refinement | None = None
         self.refined_calibration: Calibration | None = None
@@ -104,6 +105,7 @@ class PNI:
         self.train_fingerprint = train.fingerprint()
         fitted = fit_stages(train, self.embedder, work, device=self.device, progress=progress)
         self.coreset, self.position, self.seconds = fitted.coreset, fitted.position, fitted.seconds
+        self.veto = fitted.veto
         self.mlp = None if fitted.neighborhood is None else fitted.neighborhood.mlp
         self.history = [] if fitted.neighborhood is None else fitted.neighborhood.history
         self.train_paths = [str(path) for path in train.samples["image_path"]]
@@ -187,6 +189,8 @@ class PNI:
                 f"setting={config.setting}: the model was fitted without the distribution of {' and '.join(lacking)}: "
                 f"fit with setting=E, or use {' or '.join(self.settings)}"
             )
+        if self.coreset is not None and is_soft(config) and self.veto is None:
+            raise PNIError("gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft")
 
     @property
     def settings(self) -> list[str]:
@@ -204,7 +208,7 @@ class PNI:
             return self.coreset
         border = config.border_cells if config.border == "replicate" else 0
         cells = math.prod(side - 2 * border for side in self.embedder.grid)
-        return self.coreset.first(coreset_size(len(self.train_paths) * cells, config.emb_ratio))
+        return self.coreset.first(coreset_size(len(self.train_paths) * cells, config.emb_ratio, config.emb_max))
 
     def predict(self, images: Any, *, refined: bool = False, progress: bool = False) -> Prediction:
         """Anomaly maps and scores of a split, or of one image or several, from disk or in memory.
@@ -300,7 +304,7 @@ class PNI:
         for ratio in dict.fromkeys(config.emb_ratio for config in variants.values()):
             group = {name: config for name, config in variants.items() if config.emb_ratio == ratio}
             own = self._cut(next(iter(group.values()))) or coreset
-            found |= score_image(features, own, position, mlp, group, excluded)
+            found |= score_image(features, own, position, mlp, group, excluded, self.veto)
         return found
 
     def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
@@ -351,13 +355,14 @@ class PNI:
 
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
         that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
-        match_distance of the vector that counts; and the training image and cell that both vectors came from.  With
+        match_distance of the vector that counts; with gate=soft, nearest_against and match_against, nats that the
+        place says against these vectors, and level, what the score is divided by; and the training image and cell that both vectors came from.  With
         border=replicate a border cell's row is that of the inner cell whose score it shows.
         """
         given = as_images(image, self.config.geometry)
         if len(given) != 1:
             raise PNIError(f"explain wants one image, not {len(given)}: give them one at a time")
-        return explain_image(self.embed(given.load(0)), *self._fitted(self.config), self.config)
+        return explain_image(self.embed(given.load(0)), *self._fitted(self.config), self.config, self.veto)
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -390,6 +395,9 @@ class PNI:
         tensors = {"norm": self.embedder.state(), "coreset": coreset_tensors(self.coreset)}
         if self.position is not None:
             tensors["position"] = {"counts": torch.from_numpy(self.position.counts)}
+        if self.veto is not None:
+            constants = torch.tensor([self.veto.alpha, self.veto.distance], dtype=torch.float64)
+            tensors["veto"] = {"constants": constants, "level": self.veto.level}
         if self.mlp is not None:
             tensors["neighborhood"] = self.mlp.state_dict()
         for name, found in (("calibration", self.calibration), ("refined_calibration", self.refined_calibration)):
@@ -432,6 +440,9 @@ class PNI:
             model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
             if "position" in tensors:
                 model.position = PositionHistogram(tensors["position"]["counts"].numpy())
+            if "veto" in tensors:
+                alpha, distance = tensors["veto"]["constants"].tolist()
+                model.veto = SoftVeto(alpha, distance, tensors["veto"]["level"])
             if "neighborhood" in tensors:
                 mlp = NeighborhoodMLP(model.coreset.embedding.shape[1], model.coreset.n_dist, model.config)
                 mlp.load_state_dict(tensors["neighborhood"])

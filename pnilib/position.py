@@ -5,6 +5,8 @@ of Phi_i(x); then p(c_dist | x) = normalize(hist(. | x)).  The pseudo-code leave
 text after it says: "features in the p x p neighborhood are accumulated in the histogram for
 robust estimation" (sec. 3.2).  The window is clipped at the border of the grid.
 
+`PositionHistogram.against` and `fit_concentration` turn the counts into evidence for gate=soft (ours).
+
 Switches: `pos_bins=emb` bins over C_emb, as released (B4); `border=replicate` lets only interior cells vote (B13).
 """
 
@@ -12,13 +14,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt16, UInt32
+from jaxtyping import Float32, Float64, Int64, UInt16, UInt32
 from numpy import ndarray
 from torch import Tensor
 
 from pnilib.errors import PNIError
 
-__all__ = ["PositionHistogram", "count_positions", "count_positions_reference"]
+__all__ = [
+    "PositionHistogram",
+    "count_positions",
+    "count_positions_reference",
+    "fit_concentration",
+    "fit_concentration_reference",
+]
+
+CONCENTRATIONS = np.logspace(-1, 6, 29)
+"""Candidates for alpha, votes."""
 
 
 def count_positions_reference(
@@ -87,7 +98,83 @@ class PositionHistogram:
         total = votes.sum(1, keepdim=True)
         return torch.where(total > 0, votes / total.clamp_min(1), 1.0 / self.n_bins)
 
+    def without(self, votes: Int64[ndarray, "gh gw n_bins"]) -> "PositionHistogram":
+        """The histogram that would have been counted without the images that gave these votes."""
+        return PositionHistogram((self.counts.astype(np.int64) - votes).astype(self.counts.dtype))
+
+    def against(self, cells: slice, alpha: float) -> Float32[Tensor, "b n_bins"]:
+        """What the place says against each bin at some cells (row-major), nats >= 0 (ours, for gate=soft):
+
+            max(0, log p(c) - log p(c | x)),      p(c | x) = (n_x(c) + alpha p(c)) / (n_x + alpha)
+
+        n_x: votes of the cell, p(c): `marginal`.  Evidence for a bin counts nothing: it must not make up for distance.
+        """
+        votes = torch.from_numpy(self.counts.reshape(-1, self.n_bins)[cells].astype(np.float32))
+        p = self.marginal()
+        p_here = (votes + alpha * p) / (votes.sum(1, keepdim=True) + alpha)
+        return (p.log() - p_here.log()).clamp_min(0)
+
     def marginal(self) -> Float32[Tensor, " n_bins"]:
         """p(c) over all cells, with one pseudo-count a bin; sums to 1 (for combine=product, ours)."""
         votes = self.counts.sum(axis=(0, 1), dtype=np.float64) + 1.0
         return torch.from_numpy((votes / votes.sum()).astype(np.float32))
+
+
+def fit_concentration(bin_idx: Int64[ndarray, "n gh gw"], n_bins: int, patch: int, border: int = 0) -> float:
+    """alpha of `PositionHistogram.against`: how many votes the marginal is worth beside those of a place (ours).
+
+    The candidate under which each image's own bins are most likely given the other images' votes (empirical Bayes,
+    leave one image out): small where parts have their place, large where anything may be anywhere.
+    """
+    mine, total, share = _left_out(bin_idx, n_bins, patch, border)
+    likelihood = [float(np.log((mine + a * share) / (total + a)).mean()) for a in CONCENTRATIONS]
+    return float(CONCENTRATIONS[int(np.argmax(likelihood))])
+
+
+def _left_out(
+    bin_idx: Int64[ndarray, "n gh gw"], n_bins: int, patch: int, border: int
+) -> tuple[Int64[ndarray, " k"], Int64[ndarray, " k"], Float64[ndarray, " k"]]:
+    """For each voting cell of each image: the other images' votes for its bin there, all their votes there, and the
+    bin's share among all their votes, with one pseudo-count a bin."""
+    n, gh, gw = bin_idx.shape
+    inner = slice(border, gh - border), slice(border, gw - border)
+    counts = count_positions(bin_idx, n_bins, patch, border).astype(np.int64)
+    voters = np.zeros((gh, gw), np.int64)
+    voters[inner] = 1
+    heard, hearers = (
+        _window_sum(_window_sum(cells[..., None], patch, 0), patch, 1)[..., 0] for cells in (voters, np.ones_like(voters))
+    )  # voters in the window of a cell; cells that hear a voter
+    reach = patch // 2
+    padded = np.full((gh + 2 * reach, gw + 2 * reach), -1, dtype=np.int64)
+    everywhere = counts.sum(axis=(0, 1))
+    row, column = np.mgrid[inner]
+    mine, share = [], []
+    for image in bin_idx:
+        padded[reach : reach + gh, reach : reach + gw][inner] = image[inner]
+        bins = image[inner]
+        own = np.zeros(bins.shape, np.int64)
+        for h in range(patch):
+            for w in range(patch):
+                own += padded[h : h + gh, w : w + gw][inner] == bins
+        mine.append((counts[row, column, bins] - own).reshape(-1))
+        others = everywhere - np.bincount(
+            bins.reshape(-1), weights=hearers[inner].reshape(-1), minlength=n_bins
+        ).astype(np.int64)
+        share.append(((others + 1) / (others.sum() + n_bins))[bins].reshape(-1))
+    total = np.tile((n - 1) * heard[inner].reshape(-1), n)
+    return np.concatenate(mine), total, np.concatenate(share)
+
+
+def fit_concentration_reference(bin_idx: Int64[ndarray, "n gh gw"], n_bins: int, patch: int, border: int = 0) -> float:
+    """`fit_concentration` as its sentence says it: counts the histogram anew without each image.  Slow, for tests."""
+    n, gh, gw = bin_idx.shape
+    likelihood = np.zeros(len(CONCENTRATIONS))
+    for i in range(n):
+        others = count_positions_reference(np.delete(bin_idx, i, axis=0), n_bins, patch, border)
+        share = (others.sum(axis=(0, 1)) + 1) / (others.sum() + n_bins)
+        for h in range(border, gh - border):
+            for w in range(border, gw - border):
+                c = bin_idx[i, h, w]
+                p = (others[h, w, c] + CONCENTRATIONS * share[c]) / (others[h, w].sum() + CONCENTRATIONS)
+                likelihood += np.log(p)
+    return float(CONCENTRATIONS[int(likelihood.argmax())])

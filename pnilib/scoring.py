@@ -12,6 +12,9 @@ C_dist; m maps each c_emb to its c_dist.  Eq. (6) is an OR: a gate opens when ei
 (p_nb > 2 tau or p_pos > 2 tau suffices).  `combine=score` (the release) averages two gated scores,
 `combine=product` (ours) lets either source veto.
 
+`gate=soft` (ours, setting=position) has no gate: what the position says against a vector, in nats, lengthens its
+distance (`soft_nearest`), and a patch is judged by what normal images score at its place (`SoftVeto.level`).
+
 The release's gate differs from eq. (4) in a way that has a closed form: see `rank_gate`.
 """
 
@@ -26,6 +29,7 @@ from pnilib.config import PNIConfig
 
 __all__ = [
     "PatchScores",
+    "SoftVeto",
     "gate",
     "gated_nearest",
     "likelihood_score",
@@ -34,6 +38,7 @@ __all__ = [
     "product_probability",
     "rank_gate",
     "score_patches",
+    "soft_nearest",
     "tau",
 ]
 
@@ -124,6 +129,46 @@ def rank_gate(
     rank = torch.where(lost, distances.isfinite().sum(1) - 1, rank)
     ordered, order = distances.sort(dim=1, stable=True)
     return ordered.gather(1, rank[:, None])[:, 0], order.gather(1, rank[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class SoftVeto:
+    """Constants of gate=soft, all from normal images (`pnilib.veto`).
+
+    alpha: votes that the marginal is worth in p(c | x).  distance: mean distance of a normal patch to the nearest
+    vector of other images, feature units; 0 where there are no other images: then nothing is vetoed.  level: mean score
+    of normal patches at each cell (gh, gw); ones where there are no other images.
+    """
+
+    alpha: float
+    distance: float
+    level: Float32[Tensor, "gh gw"]
+
+    def per_nat(self, config: PNIConfig) -> float:
+        """Feature units that one nat against a vector is worth: distance / veto_nats."""
+        return self.distance / config.veto_nats
+
+    def divisor(self, cells: slice, config: PNIConfig) -> Float32[Tensor, " b"]:
+        """What the scores of some cells (row-major) are divided by: (level / its mean) ^ level_power."""
+        return (self.level.flatten()[cells] / self.level.mean()) ** config.level_power
+
+
+def soft_nearest(
+    distances: Float32[Tensor, "b m"],
+    against: Float32[Tensor, "b bins"],
+    per_nat: float,
+    bin_of: Int64[Tensor, " m"] | None = None,
+) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
+    """min over c of ||Phi(x) - c|| + per_nat * against(c), and its index; `bin_of` as in `gated_nearest`.
+
+    `against` is nowhere negative, so that only patches whose nearest vector is doubted are searched any further.
+    """
+    distance, idx = distances.min(1)
+    doubted = against.gather(1, (idx if bin_of is None else bin_of[idx])[:, None])[:, 0] > 0
+    if bool(doubted.any()):
+        cost = against[doubted] if bin_of is None else against[doubted][:, bin_of]
+        distance[doubted], idx[doubted] = torch.add(distances[doubted], cost, alpha=per_nat).min(1)
+    return distance, idx
 
 
 def likelihood_score(distance: Float32[Tensor, "*cells"], config: PNIConfig) -> Float32[Tensor, "*cells"]:

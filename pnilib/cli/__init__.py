@@ -27,7 +27,7 @@ app = typer.Typer(
 
 The whole job on embedded data, offline:  pni demo
 
-Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --profile embedded --out runs/mine
+Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --profile scattering --out runs/mine
 then  pni score runs/mine/NORMAL_IMAGES NEW_IMAGES --out scored
 
 A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset mtd --root data/mtd ...;

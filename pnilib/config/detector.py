@@ -108,6 +108,9 @@ class DetectorParams:
 
     # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
     emb_ratio: float = param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
+    emb_max: int = param(
+        0, "|C_emb|, at most so many vectors whatever the ratio; 0 = no limit", "coreset", "ours", low=0, high=10_000_000
+    )
     dist_size: int = param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
     coreset_proj: str = param(
         "none",
@@ -142,6 +145,16 @@ class DetectorParams:
         "position",
         "Algorithm 1",
         choices=("dist", "emb"),
+    )
+
+    veto_nats: float = param(
+        10.0,
+        "with gate=soft: nats of position evidence against a vector that count as much as the mean distance of a "
+        "normal patch",
+        "position",
+        "ours",
+        low=0.1,
+        high=1e6,
     )
 
     # -- neighborhood distribution (paper sec. 3.2, eq. 7) -----------------------------------
@@ -197,6 +210,22 @@ class DetectorParams:
         "scoring",
         "eq. (6)",
         choices=("prob", "score", "product"),
+    )
+    gate: str = param(
+        "hard",
+        "of setting=position: `hard` eq. (5); `soft` adds to each distance what the position says against the vector, "
+        "with constants learnt from normal images (ours)",
+        "scoring",
+        "eq. (5)",
+        choices=("hard", "soft"),
+    )
+    level_power: float = param(
+        0.5,
+        "with gate=soft: scores are divided by this power of what normal images score at the same place; 0 = not",
+        "scoring",
+        "ours",
+        low=0.0,
+        high=1.0,
     )
     temperature: float = param(2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0)
     tau: str = param(

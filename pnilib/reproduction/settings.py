@@ -50,7 +50,7 @@ ENSEMBLES = {
 
 SINGLE = {name: setting for name, setting in ENSEMBLES.items() if setting in LOSSES}
 """With embedded backbones Table 4 compares single networks instead: two networks fewer a loss and category."""
-OFFLINE = ("embedded", "demo", "smoke")
+OFFLINE = ("scattering", "demo", "smoke")
 """Profiles with embedded backbones."""
 
 RELEASED = "released"
@@ -65,7 +65,7 @@ _OFFLINE_MEMBERS: dict[str, dict[str, Any]] = {
 MEMBERS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": _PAPER_MEMBERS,
     "released": _PAPER_MEMBERS,
-    "embedded": _OFFLINE_MEMBERS,
+    "scattering": _OFFLINE_MEMBERS,
     "demo": _OFFLINE_MEMBERS,
     "smoke": _OFFLINE_MEMBERS,
 }
