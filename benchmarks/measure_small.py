@@ -21,8 +21,8 @@ from pnilib.cli.options import parse_options
 from pnilib.data import list_categories
 
 COLUMNS = (
-    "data", "options", "category", "changes", "backbone", "image", "seed", "rule", "n_train", "n_test", "n_emb", "alpha",
-    "i_auroc", "i_low", "i_high", "p_auroc", "aupro_30", "p_f1_max", "normal_fp", "normal_fn", "fit_s", "score_s",
+    "data", "options", "category", "changes", "backbone", "image", "seed", "rule", "n_train", "n_test", "n_emb",
+    "alpha", "i_auroc", "i_low", "i_high", "p_auroc", "aupro_30", "p_f1_max", "normal_fp", "normal_fn", "fit_s", "score_s",
 )  # fmt: skip
 RULES: dict[str, dict[str, Any]] = {
     "A": dict(setting="A"),
@@ -68,7 +68,8 @@ def main() -> None:
                 low, high = result.interval[:2]
                 rows.append(
                     key | percent | {
-                        "rule": rule, "backbone": config.backbone, "image": f"{config.image_resize}/{config.image_crop}",
+                        "rule": rule, "backbone": config.backbone,
+                        "image": f"{config.image_resize}/{config.image_crop}",
                         "n_train": len(data.train), "n_test": len(data.test),
                         "n_emb": len(model.coreset.embedding) if model.coreset else 0,
                         "alpha": f"{model.veto.alpha:.3g}" if model.veto else "",

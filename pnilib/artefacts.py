@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 FORMAT = "pnilib-artefact"
-FORMAT_VERSION = 1
-"""Raise it when an older pnilib could no longer read what this one writes."""
+FORMAT_VERSION = 2
+"""Raise it when another pnilib would read what this one writes otherwise: a setting, a default, a tensor more."""
 
 _LOCK = ".pnilib.lock"
 _MARK = ".pnilib-output"
@@ -281,10 +281,12 @@ def _manifest(directory: Path) -> dict[str, Any]:
     version, files = manifest.get("version"), manifest.get("files")
     if not isinstance(version, int):
         raise broken
-    if version > FORMAT_VERSION:
+    if version != FORMAT_VERSION:
+        newer = version > FORMAT_VERSION
         raise PNIError(
-            f"{directory}: made by pnilib {manifest.get('pnilib')} in a newer format ({version}, this pnilib "
-            f"{pnilib_version()} reads {FORMAT_VERSION}): upgrade pnilib"
+            f"{directory}: made by pnilib {manifest.get('pnilib')} in {'a newer' if newer else 'an older'} format "
+            f"({version}, this pnilib {pnilib_version()} reads {FORMAT_VERSION}): "
+            f"{'upgrade pnilib' if newer else 'its settings and defaults were others: make it again'}"
         )
     if not isinstance(files, dict) or _META not in files:
         raise broken

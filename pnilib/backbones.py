@@ -33,7 +33,16 @@ from pnilib.weights import (
     read_weights_file,
 )
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TORCHVISION", "Backbone", "level_shapes", "load_backbone", "timm_name"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "TORCHVISION",
+    "Backbone",
+    "empty_network",
+    "level_shapes",
+    "load_backbone",
+    "timm_name",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -110,12 +119,19 @@ def level_shapes(config: PNIConfig) -> tuple[tuple[int, int, int], ...]:
         levels = load_backbone(config, "cpu")(torch.zeros(1, 3, side, side))
     else:
         with torch.device("meta"), torch.no_grad():
-            if config.backbone in TORCHVISION:
-                network: Any = _Stages(_torchvision_network(config.backbone), _torchvision_levels(config)).eval()
-            else:
-                network = _ChannelsFirst(_timm_features(config, timm_name(config))).eval()
-            levels = network(torch.empty(1, 3, side, side))
+            levels = empty_network(config)(torch.empty(1, 3, side, side))
     return tuple((int(c), int(h), int(w)) for _, c, h, w in (level.shape for level in levels))
+
+
+def empty_network(config: PNIConfig) -> nn.Module:
+    """The network up to its last level on the `meta` device, where nothing is computed; not for `scattering`.
+
+    Raises PNIError as `load_backbone` does, but for weights.
+    """
+    with torch.device("meta"):
+        if config.backbone in TORCHVISION:
+            return _Stages(_torchvision_network(config.backbone), _torchvision_levels(config)).eval()
+        return _ChannelsFirst(_timm_features(config, timm_name(config))).eval()
 
 
 # -- torchvision ---------------------------------------------------------------------------------
@@ -267,7 +283,8 @@ def _level_table(config: PNIConfig, name: str) -> list[dict[str, Any]]:
     """What timm says of each level: module, num_chs, reduction (its stride)."""
     try:
         with torch.device("meta"):
-            return list(_create(name, config.image_crop, features_only=True).feature_info.info)
+            network: Any = _create(name, config.image_crop, features_only=True)
+            return list(network.feature_info.info)
     except Exception:  # timm has no one error for it
         raise PNIError(
             f"backbone={config.backbone}: timm gives no feature maps of this network: choose another (`pni backbones`)"
@@ -295,7 +312,7 @@ def _timm_features(config: PNIConfig, name: str, **weights: Any) -> nn.Module:
     side, indices = config.image_crop, _chosen_levels(config, name)
     try:
         with torch.device("meta"), torch.no_grad():
-            trial = _create(name, side, features_only=True, out_indices=indices).eval()
+            trial: Any = _create(name, side, features_only=True, out_indices=indices).eval()
             levels = _ChannelsFirst(trial)(torch.empty(1, 3, side, side))
             strides = [int(row["reduction"]) for row in trial.feature_info.info]
     except Exception as error:  # an assertion, a RuntimeError: every family says it otherwise
@@ -308,8 +325,8 @@ def _timm_features(config: PNIConfig, name: str, **weights: Any) -> nn.Module:
         ) from None
     if any(level.ndim != 4 or min(level.shape[2:]) < 2 for level in levels):
         raise PNIError(
-            f"backbone={config.backbone}: a level of strides {strides} has less than 2 x 2 cells for image_crop={side}: "
-            "choose finer levels, or larger images"
+            f"backbone={config.backbone}: a level of strides {strides} has less than 2 x 2 cells for "
+            f"image_crop={side}: choose finer levels, or larger images"
         )
     return _create(name, side, features_only=True, out_indices=indices, **weights)
 
@@ -319,7 +336,8 @@ def _from_timm(config: PNIConfig) -> Backbone:
     if config.weights == "random":
         network = _seeded(config, lambda: _timm_features(config, name))
         return _timm_backbone(config, network)
-    bare, origin, overlay = name.partition(".")[0], "weights=imagenet", {}
+    bare, origin = name.partition(".")[0], "weights=imagenet"
+    overlay: dict[str, Any] = {}
     if config.weights != "imagenet":
         origin = config.weights
         overlay = {"state_dict": _timm_file(config, name)}

@@ -28,9 +28,9 @@ from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import Coreset, select_coreset
 from pnilib.data import Split
 from pnilib.features import Embedder, extract, raw_features
+from pnilib.inference import is_soft
 from pnilib.neighborhood import TrainedMLP, train_neighborhood
 from pnilib.neighbors import nearest
-from pnilib.inference import is_soft
 from pnilib.position import PositionHistogram, count_positions
 from pnilib.scoring import SoftVeto
 from pnilib.veto import fit_veto

@@ -15,6 +15,7 @@ Switches: B1 centre, B2 dropout, B14 cells, B15 padding, B16 selection.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,12 +133,14 @@ def train_neighborhood(
     *,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    after_epoch: Callable[[int, NeighborhoodMLP], None] | None = None,
     progress: bool = False,
 ) -> TrainedMLP:
     """Fit the MLP: cross-entropy between its output and the nearest C_dist entry of each centre.
 
     `features` may stay on the CPU (or in a memory-mapped file) while the network is on `device`.
     `checkpoint`: a folder rewritten after each epoch; the same call resumes from it and ends in the same bytes.
+    `after_epoch` is called with the number of epochs done and the network, in evaluation mode.
     Raises PNIError when the loss stops being finite; the last epoch's checkpoint is kept.
     """
     n, gh, gw, d = features.shape
@@ -200,6 +203,8 @@ def train_neighborhood(
             best = {name: value.clone() for name, value in mlp.state_dict().items()}
         if checkpoint is not None:
             _save_checkpoint(checkpoint, mlp, adam, history, best)
+        if after_epoch is not None:
+            after_epoch(epoch + 1, mlp)
     bar.close()
     if best:
         mlp.load_state_dict(best)

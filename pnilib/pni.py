@@ -190,7 +190,9 @@ class PNI:
                 f"fit with setting=E, or use {' or '.join(self.settings)}"
             )
         if self.coreset is not None and is_soft(config) and self.veto is None:
-            raise PNIError("gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft")
+            raise PNIError(
+                "gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft"
+            )
 
     @property
     def settings(self) -> list[str]:
@@ -356,8 +358,8 @@ class PNI:
         row, column; score; nearest_idx and nearest_distance regardless of gates; p_neighborhood and p_position of
         that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
         match_distance of the vector that counts; with gate=soft, nearest_against and match_against, nats that the
-        place says against these vectors, and level, what the score is divided by; and the training image and cell that both vectors came from.  With
-        border=replicate a border cell's row is that of the inner cell whose score it shows.
+        place says against these vectors, and level, what the score is divided by; and the training image and cell that
+        both vectors came from.  With border=replicate a border cell's row is that of the inner cell whose score it shows.
         """
         given = as_images(image, self.config.geometry)
         if len(given) != 1:

@@ -142,7 +142,8 @@ def _left_out(
     voters = np.zeros((gh, gw), np.int64)
     voters[inner] = 1
     heard, hearers = (
-        _window_sum(_window_sum(cells[..., None], patch, 0), patch, 1)[..., 0] for cells in (voters, np.ones_like(voters))
+        _window_sum(_window_sum(cells[..., None], patch, 0), patch, 1)[..., 0]
+        for cells in (voters, np.ones_like(voters))
     )  # voters in the window of a cell; cells that hear a voter
     reach = patch // 2
     padded = np.full((gh + 2 * reach, gw + 2 * reach), -1, dtype=np.int64)

@@ -49,7 +49,7 @@ def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
         "versions": {
             "pnilib": pnilib_version(),
             "python": platform.python_version(),
-            **library_versions("torch", "torchvision", "numpy"),
+            **library_versions("torch", "torchvision", "timm", "numpy"),
         },
     }
 

@@ -59,8 +59,8 @@ def fit_veto(
     border = config.border_cells if config.border == "replicate" else 0
     ones = torch.ones(gh, gw)
     equal, sources = equal_features(features), set(coreset.image_idx.tolist())
-    chosen = np.unique(np.linspace(0, n - 1, min(IMAGES, n)).round().astype(int))
-    chosen = np.array([i for i in chosen if not sources <= set(equal[i])], dtype=int)
+    evenly = np.unique(np.linspace(0, n - 1, min(IMAGES, n)).round().astype(int)).tolist()
+    chosen = [i for i in evenly if not sources <= set(equal[i])]
     if len(chosen) == 0:
         return SoftVeto(1.0, 0.0, ones)
     alpha = fit_concentration(bin_idx, position.n_bins, config.patch, border)

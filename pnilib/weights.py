@@ -76,7 +76,8 @@ def read_packaged(name: str, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = list(read_weights_file(file).values())
     if len(state) != len(wanted):
         raise PNIError(
-            f"{file}: {len(state)} tensors, this timm's {name} has {len(wanted)}: install a timm that pyproject.toml names"
+            f"{file}: {len(state)} tensors, this timm's {name} has {len(wanted)}: install a timm in "
+            "pyproject.toml's range"
         )
     return check_weights(dict(zip(wanted, state, strict=True)), wanted, str(file), name)
 

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 import torchvision
 
-from pnilib import backbones
-from pnilib.backbones import load_backbone
+from pnilib import weights
+from pnilib.backbones import level_shapes, load_backbone
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.scattering import Scattering
@@ -92,30 +92,29 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator() -> None
 )
 def test_levels_of_a_480_px_image_are_the_papers(name: str) -> None:
     """60 x 60 and 30 x 30 cells; on the `meta` device, where nothing is computed."""
-    with torch.device("meta"):
-        stages = backbones._stages(torchvision.models.get_model(name, weights=None))
-        backbone = backbones.Backbone(name, "", stages, (0.0,) * 3, (1.0,) * 3)
-        level2, level3 = backbone(torch.zeros(1, 3, 480, 480))
-    assert level2.shape == (1, backbone.channels[0], 60, 60)
-    assert level3.shape == (1, backbone.channels[1], 30, 30)
-    assert backbone.grid(480) == 60
+    channels = {"densenet201": (512, 1792), "resnet18": (128, 256)}.get(name, (512, 1024))
+    assert level_shapes(PNIConfig(backbone=name)) == ((channels[0], 60, 60), (channels[1], 30, 30))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet201"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet201", "scattering", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("side", [37, 52])
-def test_grid_foretells_the_levels(name: str, side: int) -> None:
-    with torch.device("meta"):
-        network = torchvision.models.get_model(name, weights=None)
-        backbone = backbones.Backbone(name, "", backbones._stages(network), (0.0,) * 3, (1.0,) * 3)
-        level2, _ = backbone(torch.zeros(1, 3, side, side))
-    assert level2.shape[2:] == (backbone.grid(side),) * 2
+def test_shapes_foretell_the_levels(name: str, side: int) -> None:
+    config = SMALL.replace(backbone=name, image_resize=side, image_crop=side)
+    levels = load_backbone(config, "cpu")(image(side))
+    assert level_shapes(config) == tuple(tuple(level.shape[1:]) for level in levels)
+
+
+def test_levels_are_chosen_by_stride() -> None:
+    one, two, three = level_shapes(SMALL.replace(levels="16,4,8"))
+    assert (one[0], two[0], three[0]) == (64, 128, 256) and one[1] == 2 * two[1]
+    assert level_shapes(SMALL.replace(levels="8")) == (two,)
+    backbone = load_backbone(SMALL.replace(levels="4"), "cpu")
+    assert sum(p.numel() for p in backbone.parameters()) < 200_000  # nothing beyond the last level
 
 
 def test_scattering_backbone_is_the_scattering() -> None:
     backbone = load_backbone(SMALL.replace(backbone="scattering"), "cpu")
     levels = backbone(image(37))
-    assert levels[0].shape[2:] == (backbone.grid(37),) * 2
-    assert tuple(level.shape[1] for level in levels) == backbone.channels
     assert all(torch.equal(a, b) for a, b in zip(levels, Scattering()(image(37)), strict=True))
 
 
@@ -133,10 +132,10 @@ def test_files_without_level_4_or_batch_counters_are_enough(network: torch.nn.Mo
 
 
 def test_old_densenet_names_are_understood() -> None:
-    assert backbones._modern("features.denseblock1.denselayer2.norm.1.weight") == (
+    assert weights._modern("features.denseblock1.denselayer2.norm.1.weight") == (
         "features.denseblock1.denselayer2.norm1.weight"
     )
-    assert backbones._modern("features.norm0.weight") == "features.norm0.weight"
+    assert weights._modern("features.norm0.weight") == "features.norm0.weight"
 
 
 def _truncate(path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -217,6 +216,6 @@ def test_cached_download_with_the_right_hash_is_used(
     offline.mkdir()
     cached = offline / "resnet18-f37072fd.pth"
     torch.save(network.state_dict(), cached)
-    monkeypatch.setattr(backbones, "_hash_prefix", lambda path: "")
+    monkeypatch.setattr(weights, "_hash_prefix", lambda path: "")
     from_cache = load_backbone(SMALL.replace(weights="imagenet"), "cpu")
     assert from_cache.weights_id == load_backbone(with_file(cached), "cpu").weights_id

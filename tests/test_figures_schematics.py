@@ -8,10 +8,11 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
 from pnilib import PNIConfig
+from pnilib.backbones import level_shapes
 from pnilib.coreset import coreset_size
 from pnilib.errors import PNIError
 from pnilib.features import Embedder
-from pnilib.figures.schematics import draw_mlp, draw_overview, level_shapes, mlp_layers, overview_boxes
+from pnilib.figures.schematics import draw_mlp, draw_overview, mlp_layers, overview_boxes
 from pnilib.neighborhood import NeighborhoodMLP
 
 matplotlib.use("Agg")
@@ -35,8 +36,8 @@ def texts(ax):
 
 
 def test_the_papers_shapes():
-    assert level_shapes(PAPER) == [(512, 60, 60), (1024, 30, 30)]
-    assert level_shapes(PAPER.replace(backbone="densenet201")) == [(512, 60, 60), (1792, 30, 30)]
+    assert level_shapes(PAPER) == ((512, 60, 60), (1024, 30, 30))
+    assert level_shapes(PAPER.replace(backbone="densenet201")) == ((512, 60, 60), (1792, 30, 30))
     layers = mlp_layers(PAPER)
     assert [layer.inputs for layer in layers] == [80 * 1024] + [2048] * 9
     assert [layer.neurons for layer in layers] == [2048] * 10
@@ -49,7 +50,7 @@ def test_the_papers_shapes():
 def test_shapes_are_those_of_a_real_image(config):
     embedder = Embedder(config)
     images = torch.rand(1, 3, config.image_crop, config.image_crop)
-    assert level_shapes(config) == [tuple(level.shape[1:]) for level in embedder.backbone(images)]
+    assert level_shapes(config) == tuple(tuple(level.shape[1:]) for level in embedder.backbone(images))
     h, w = embedder.embed(images).shape[1:3]
     d = config.dim  # the demo's once half_whiten is fitted
     boxes = overview_boxes(config)

@@ -552,9 +552,9 @@ def flip(path: Path) -> None:
     path.write_bytes(blob)
 
 
-def newer(folder: Path) -> None:
+def versioned(folder: Path, version: int) -> None:
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version}))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -562,7 +562,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "not a pnilib artefact"),
     "cut": (lambda f: os.truncate(f / "coreset.safetensors", 100), "half-written"),
     "a bit flipped": (lambda f: flip(f / "neighborhood.safetensors"), "wrong SHA-256"),
-    "newer": (newer, "newer format .* upgrade pnilib"),
+    "newer": (lambda f: versioned(f, 99), "newer format .* upgrade pnilib"),
+    "older": (lambda f: versioned(f, 1), "older format .* its settings and defaults were others: make it again"),
     "no model": (lambda f: write_artefact(f, {}, {"kind": "else"}), "not a fitted PNI model"),
     "other weights": (
         lambda f: write_artefact(f, *(lambda t, m: (t, m | {"weights_id": "0"}))(*read_artefact(f))),

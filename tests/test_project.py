@@ -30,7 +30,7 @@ IMPORT_NAMES = {
 
 def bounds(requirements: list[str]) -> dict[str, str]:
     """`["a>=1", "b"]` -> `{"a": "1", "b": ""}`."""
-    return {name: bound for name, _, bound in (text.partition(">=") for text in requirements)}
+    return dict((re.match(r"([\w.-]+)(?:[=>]=)?(.*)", text) or [""]).groups() for text in requirements)  # type: ignore[union-attr,misc]
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -44,7 +44,8 @@ def tracked(*patterns: str) -> list[Path]:
 def test_environment_and_pyproject_agree_both_ways():
     declared = {CONDA_NAMES.get(name, name): low for name, low in bounds(PROJECT["dependencies"]).items()}
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    listed = bounds([entry for entry in environment["dependencies"] if isinstance(entry, str)])
+    by_pip = [name for entry in environment["dependencies"] if isinstance(entry, dict) for name in entry["pip"]]
+    listed = bounds([entry for entry in environment["dependencies"] if isinstance(entry, str)] + by_pip)
     assert listed.pop("python") == PROJECT["requires-python"].removeprefix(">=")
     assert listed.pop("pip") == ""
     assert listed == declared

@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 
 from pnilib.artefacts import pnilib_version
-from pnilib.cli import data, demo, explore, model, refinement, reproduce, score
+from pnilib.cli import backbones, data, demo, explore, model, refinement, reproduce, score
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 The whole job on embedded data, offline:  pni demo
 
-Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --profile scattering --out runs/mine
+Your own images:  pni fit --dataset folder --root NORMAL_IMAGES --out runs/mine
 then  pni score runs/mine/NORMAL_IMAGES NEW_IMAGES --out scored
 
 A data set with ground truth:  pni data mtd --root data/mtd;  pni fit --dataset mtd --root data/mtd ...;
@@ -56,8 +56,8 @@ def _root(
 
 app.add_typer(data.app, name="data")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    demo.demo, model.config, model.estimate, model.fit, refinement.refine, score.score, model.evaluate,
-    model.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
+    demo.demo, model.config, backbones.backbones, model.estimate, model.fit, refinement.refine, score.score,
+    model.evaluate, model.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
     demo.notebooks,
 )  # fmt: skip
 for _command in _COMMANDS:

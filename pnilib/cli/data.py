@@ -89,7 +89,7 @@ def check(
 
     --set: the pre-processing that images and masks are to survive, as bit_depth=12 or image_crop=512.
     """
-    geometry = build_config("paper", set_, None).geometry
+    geometry = build_config("small", set_, None).geometry
     found: dict[str, Any] = {}
     for name in chosen_categories(dataset, root, category):
         data = load_dataset(dataset, root, name, **parse_options(option))

@@ -52,7 +52,7 @@ from pnilib.text import shown
 __all__ = ["ablation", "config", "estimate", "evaluate", "fit"]
 
 
-def config(profile: Profile = "paper", set_: Set = None, as_json: AsJson = False) -> None:
+def config(profile: Profile = "small", set_: Set = None, as_json: AsJson = False) -> None:
     """List every setting: value in the profile, meaning, allowed values, source in the paper."""
     chosen = build_config(profile, set_, None)
     if as_json:
@@ -67,7 +67,7 @@ def config(profile: Profile = "paper", set_: Set = None, as_json: AsJson = False
 
 
 def estimate(
-    profile: Profile = "paper",
+    profile: Profile = "small",
     set_: Set = None,
     n_train: Annotated[int, typer.Option(help="Training images.")] = 209,
     n_test: Annotated[int, typer.Option(help="Images to score.")] = 100,
@@ -134,7 +134,7 @@ def fit(
     out: Out,
     category: Categories = None,
     option: Options = None,
-    profile: Profile = "paper",
+    profile: Profile = "small",
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",

@@ -109,7 +109,12 @@ class DetectorParams:
     # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
     emb_ratio: float = param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
     emb_max: int = param(
-        0, "|C_emb|, at most so many vectors whatever the ratio; 0 = no limit", "coreset", "ours", low=0, high=10_000_000
+        0,
+        "|C_emb|, at most so many vectors whatever the ratio; 0 = no limit",
+        "coreset",
+        "ours",
+        low=0,
+        high=10_000_000,
     )
     dist_size: int = param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
     coreset_proj: str = param(

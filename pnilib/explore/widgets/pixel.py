@@ -61,6 +61,8 @@ def pixel_html(
             continue
         none = name in found.none_allowed
         head = f"{name}: allows none, so the farthest counts" if none else f"{name}: nearest allowed"
+        if name == "veto":
+            head = "soft veto: what counts"
         title = f"{head}, and {found.n_shut[name]:,} that are shut (\u03c4 = {found.tau:.2g})"
         cards = [matched(match, "farthest" if none else "allowed"), *(shut(m, name) for m in found.shut[name])]
         parts.append(_row(title, cards))
@@ -78,10 +80,13 @@ def _row(title: str, cards: list[str]) -> str:
 
 
 def _distance(match: Match) -> str:
-    return f"distance {match.distance:.3g}, image {match.train_image}"
+    added = f" + {match.added:.3g} for its place" if match.added else ""
+    return f"distance {match.distance:.3g}{added}, image {match.train_image}"
 
 
 def _closed(match: Match, name: str) -> str:
+    if name == "veto":
+        return f"passed over: its place adds {match.added:.3g}"
     told = []
     if name != "position" and math.isfinite(match.p_neighborhood):
         told.append(f"neighborhood {match.p_neighborhood:.2g}")
