@@ -22,7 +22,8 @@ from pnilib.data import list_categories
 
 COLUMNS = (
     "data", "options", "category", "changes", "backbone", "image", "seed", "rule", "n_train", "n_test", "n_emb",
-    "alpha", "i_auroc", "i_low", "i_high", "p_auroc", "aupro_30", "p_f1_max", "normal_fp", "normal_fn", "fit_s", "score_s",
+    "alpha", "i_auroc", "i_low", "i_high", "p_auroc", "aupro_30", "p_f1_max", "normal_fp", "normal_fn", "fit_s",
+    "score_s",
 )  # fmt: skip
 RULES: dict[str, dict[str, Any]] = {
     "A": dict(setting="A"),

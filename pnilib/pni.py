@@ -359,7 +359,8 @@ class PNI:
         that vector's C_dist (or bin), and whether each exceeds tau, where the model has them; match_idx and
         match_distance of the vector that counts; with gate=soft, nearest_against and match_against, nats that the
         place says against these vectors, and level, what the score is divided by; and the training image and cell that
-        both vectors came from.  With border=replicate a border cell's row is that of the inner cell whose score it shows.
+        both vectors came from.  With border=replicate a border cell's row is that of the inner cell whose score it
+        shows.
         """
         given = as_images(image, self.config.geometry)
         if len(given) != 1:

@@ -12,8 +12,9 @@ import timm
 import torch
 from PIL import Image
 
-from pnilib import weights
+from pnilib import known_backbones, weights
 from pnilib.backbones import level_shapes, load_backbone
+from pnilib.cli.backbones import backbones as backbones_command
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.features import Embedder
@@ -158,3 +159,19 @@ def test_networks_of_every_family_give_maps(name: str, side: int, shapes: list[t
     config = LITE.replace(backbone=name, weights="random", image_resize=side, image_crop=side)
     levels = load_backbone(config, "cpu")(picture("cat", side))
     assert [tuple(level.shape[1:]) for level in levels] == shapes == list(level_shapes(config))
+
+
+def test_the_list_of_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Weights here or not, levels, and the cost, twice the multiplications: of ResNet-18 at 224 px 118 M in the stem and
+    462, 411 and 411 M in levels 1 to 3."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(known_backbones, "KNOWN", ("tf_efficientnet_lite0", "resnet18", "vit_small_patch14_dinov2"))
+    lite, resnet, vit = known_backbones.describe_backbones(LITE)
+    assert (lite["weights"], lite["levels"], lite["licence"]) == ("installed", "40@8x8 + 112@4x4", "apache-2.0")
+    assert (resnet["from"], resnet["weights"]) == ("torchvision", "to download")
+    assert (vit["image"], vit["levels"]) == (56, "384@4x4 + 384@4x4")  # the nearest that it takes
+    whole = known_backbones.describe_backbones(LITE.replace(image_resize=256, image_crop=256))[1]["GFLOP"]
+    assert whole == pytest.approx(2 * (0.118 + 0.462 + 0.411 + 0.411) * (256 / 224) ** 2, abs=0.06)
+    backbones_command(set_=["image_resize=64", "image_crop=64"])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 5 and printed[1].startswith("tf_efficientnet_lite0") and "resnet18" in printed[2]

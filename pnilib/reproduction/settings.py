@@ -50,7 +50,7 @@ ENSEMBLES = {
 
 SINGLE = {name: setting for name, setting in ENSEMBLES.items() if setting in LOSSES}
 """With embedded backbones Table 4 compares single networks instead: two networks fewer a loss and category."""
-OFFLINE = ("scattering", "demo", "smoke")
+OFFLINE = ("small", "scattering", "demo", "smoke")
 """Profiles with embedded backbones."""
 
 RELEASED = "released"
@@ -62,9 +62,15 @@ _OFFLINE_MEMBERS: dict[str, dict[str, Any]] = {
     "scattering 3x3": dict(agg_patch=3),
     "resnet18 random": dict(backbone="resnet18", weights="random", agg_patch=1, feature_norm="half_whiten"),
 }
+_SMALL_MEMBERS: dict[str, dict[str, Any]] = {
+    "EfficientNet-Lite0": {},
+    "EfficientNet-Lite0, three levels": dict(levels="4,8,16"),
+    "scattering": dict(backbone="scattering", feature_norm="half_whiten", dim=128),
+}
 MEMBERS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": _PAPER_MEMBERS,
     "released": _PAPER_MEMBERS,
+    "small": _SMALL_MEMBERS,
     "scattering": _OFFLINE_MEMBERS,
     "demo": _OFFLINE_MEMBERS,
     "smoke": _OFFLINE_MEMBERS,
