@@ -63,7 +63,7 @@ def pooling_bands(channels: int, patch: int, dim: int, n_levels: int, level: int
     return first, starts, weights.reshape(rows, width, patch, patch).float()
 
 
-def aggregate_mean(levels: list[Tensor], patch: int, border: str = "zeros") -> Float[Tensor, "b d gh gw"]:
+def aggregate_mean(levels: list[Tensor], patch: int, border: str = "exist") -> Float[Tensor, "b d gh gw"]:
     """aggregation=concat: mean over patch x patch cells of each level, coarser levels resized bilinearly, all channels
     kept.  For networks with few channels, and `scattering`.
 

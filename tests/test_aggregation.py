@@ -55,12 +55,12 @@ def test_fast_path_equals_the_definition(
 
 def test_scattering_mean_keeps_constants_up_to_the_border() -> None:
     levels = [torch.full((1, 2, 4, 4), 3.0), torch.full((1, 1, 2, 2), 5.0)]
-    pooled = aggregate_mean(levels, 3, "exist")
+    pooled = aggregate_mean(levels, 3)
     assert torch.equal(pooled[0, :2], levels[0][0]) and torch.equal(pooled[0, 2], torch.full((4, 4), 5.0))
 
 
 def test_scattering_mean_by_hand() -> None:
     level = torch.arange(9.0).reshape(1, 1, 3, 3)
-    pooled = aggregate_mean([level], 3, "exist")[0, 0]
+    pooled = aggregate_mean([level], 3)[0, 0]
     assert float(pooled[1, 1]) == 4.0 and float(pooled[0, 0]) == (0 + 1 + 3 + 4) / 4
     assert torch.equal(aggregate_mean([level], 1), level)

@@ -24,7 +24,7 @@ CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 IMPORT_NAMES = {
     "PIL": "pillow", "cv2": "opencv-python-headless", "faiss": "faiss-cpu", "skimage": "scikit-image",
     "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "jupyterlab", "jinja2": "nbconvert",
-    "mpl_toolkits": "matplotlib",
+    "mpl_toolkits": "matplotlib", "huggingface_hub": "timm",
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def test_the_record_says_what_was_fitted(data: Dataset, tmp_path: Path) -> None:
         "coreset",
         "calibration",
     }
-    assert set(record["versions"]) == {"pnilib", "python", "torch", "torchvision", "numpy", "faiss"}
+    assert set(record["versions"]) == {"pnilib", "python", "torch", "torchvision", "timm", "numpy", "faiss"}
     assert torch.__version__.startswith(record["versions"]["torch"])
     assert record.keys() == manifest(CONFIG, data.train, "cpu").keys() | {"weights", "seconds", "source"}
 

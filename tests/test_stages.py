@@ -30,12 +30,15 @@ FITTED = STAGES[: STAGES.index("scoring")]
 
 CHANGES: dict[str, Any] = dict(
     image_resize=60, image_crop=56, resize="short", agg_patch=3, dim=6, feature_norm="channel", backbone=RANDOM,
-    border="replicate", emb_ratio=0.3, dist_size=4, coreset_proj="dense128", coreset_start="dropped", seed=2,
+    border="replicate", emb_ratio=0.3, emb_max=3, dist_size=4, coreset_proj="dense128", coreset_start="dropped", seed=2,
     patch=5, pos_bins="emb", nb_centre="leaked", nb_pad="replicate", mlp_layers=1, mlp_width=12, mlp_dropout=0.5,
     mlp_epochs=1, mlp_batch=32, mlp_lr=0.01, mlp_lr_step=1, mlp_select="best", precision="bf16",
 )  # fmt: skip
 """Another value of each field that a fit depends on; those of UNDER show under other settings only."""
 UNDER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = dict(
+    levels=(RANDOM, dict(levels="4,8")),
+    aggregation=(RANDOM, dict(aggregation="concat")),
+    veto_nats=(dict(setting="position", gate="soft"), dict(veto_nats=5.0)),
     weights=(RANDOM, dict(weights="FILE")),
     border_cells=(dict(border="replicate"), dict(border_cells=2)),
     mlp_lr_gamma=(dict(mlp_lr_step=1), dict(mlp_lr_gamma=0.5)),
@@ -67,6 +70,8 @@ def artefacts(data: Dataset, config: PNIConfig) -> dict[str, str]:
     }
     if found.position is not None:
         parts["position"] = {"counts": torch.from_numpy(found.position.counts.astype(int))}
+    if found.veto is not None:
+        parts["position"]["level"] = found.veto.level
     if found.neighborhood is not None:
         parts["neighborhood"] = found.neighborhood.mlp.state_dict()
     blobs = {stage: [tensor.numpy().tobytes() for _, tensor in sorted(part.items())] for stage, part in parts.items()}

@@ -162,7 +162,7 @@ def test_networks_of_every_family_give_maps(name: str, side: int, shapes: list[t
 
 
 def test_the_list_of_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Weights here or not, levels, and the cost, twice the multiplications: of ResNet-18 at 224 px 118 M in the stem and
+    """Weights here or not, levels, the cost: twice the multiplications: of ResNet-18 at 224 px 118 M in the stem, then
     462, 411 and 411 M in levels 1 to 3."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(known_backbones, "KNOWN", ("tf_efficientnet_lite0", "resnet18", "vit_small_patch14_dinov2"))

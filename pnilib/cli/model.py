@@ -67,7 +67,10 @@ def config(profile: Profile = "small", set_: Set = None, as_json: AsJson = False
 
 
 def estimate(
-    profile: Profile = "small",
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="Named configuration. Default: small, or paper with --grid."),
+    ] = None,
     set_: Set = None,
     n_train: Annotated[int, typer.Option(help="Training images.")] = 209,
     n_test: Annotated[int, typer.Option(help="Images to score.")] = 100,
@@ -87,6 +90,7 @@ def estimate(
     With --grid: the whole reproduction, timed in pieces of some minutes on the CPU; no data are needed.
     """
     place = device_name(device)
+    profile = profile or ("paper" if grid else "small")
     free = Free.now(place, out)
     if grid:
         _estimate_grid(profile, set_, seeds, network_seeds, place, free, as_json)
