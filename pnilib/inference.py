@@ -67,17 +67,25 @@ def score_image(
         if barred is not None:
             distances[:, barred] = math.inf
         p_position = None
-        if position is not None and "position" in needed:
+        if position is not None and len(soft) < len(variants) and "position" in needed:
             p_position = position.probability(cells).to(device)
         for name, config in variants.items():
             p_nb = None if logits is None else log_probability(logits[cells], config.temperature).exp()
             if is_soft(config):
                 assert others is not None and veto is not None
                 bin_of = None if config.pos_bins == "emb" else emb_to_dist
-                against = others.against(cells, veto.alpha).to(device)
-                score, match = soft_nearest(distances, against, veto.per_nat(config), bin_of)
+                score, nearest_idx = distances.min(1)
+                match, bins = nearest_idx.clone(), (nearest_idx if bin_of is None else bin_of[nearest_idx]).cpu()
+                doubted = others.against(cells, veto.alpha, bins) > 0  # the others keep their nearest vector
+                if bool(doubted.any()):
+                    rows = torch.arange(len(flat))[cells][doubted]
+                    doubted = doubted.to(device)
+                    against = others.against(rows, veto.alpha).to(device)
+                    score[doubted], match[doubted] = soft_nearest(
+                        distances[doubted], against, veto.per_nat(config), bin_of
+                    )
                 score = likelihood_score(score / veto.divisor(cells, config).to(device), config)
-                scores = PatchScores(score, match, distances.argmin(1))
+                scores = PatchScores(score, match, nearest_idx)
             else:
                 scores = score_patches(distances, p_nb, p_position, marginal, emb_to_dist, coreset.n_dist, config)
             if config.image_score == "reweight":

@@ -11,6 +11,7 @@ Switches: `pos_bins=emb` bins over C_emb, as released (B4); `border=replicate` l
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -102,20 +103,36 @@ class PositionHistogram:
         """The histogram that would have been counted without the images that gave these votes."""
         return PositionHistogram((self.counts.astype(np.int64) - votes).astype(self.counts.dtype))
 
-    def against(self, cells: slice, alpha: float) -> Float32[Tensor, "b n_bins"]:
-        """What the place says against each bin at some cells (row-major), nats >= 0 (ours, for gate=soft):
+    def against(
+        self, cells: slice | Int64[Tensor, " b"], alpha: float, bins: Int64[Tensor, " b"] | None = None
+    ) -> Float32[Tensor, "b n_bins"] | Float32[Tensor, " b"]:
+        """What the place says against each bin at some cells (row-major), or against one bin a cell, nats >= 0 (ours,
+        for gate=soft):
 
             max(0, log p(c) - log p(c | x)),      p(c | x) = (n_x(c) + alpha p(c)) / (n_x + alpha)
 
         n_x: votes of the cell, p(c): `marginal`.  Evidence for a bin counts nothing: it must not make up for distance.
         """
-        votes = torch.from_numpy(self.counts.reshape(-1, self.n_bins)[cells].astype(np.float32))
-        p = self.marginal()
-        p_here = (votes + alpha * p) / (votes.sum(1, keepdim=True) + alpha)
-        return (p.log() - p_here.log()).clamp_min(0)
+        flat, p = self.counts.reshape(-1, self.n_bins), self.marginal()
+        total = self._total[cells][:, None]
+        if bins is None:
+            votes = torch.from_numpy(flat[cells if isinstance(cells, slice) else cells.numpy()].astype(np.float32))
+        else:
+            rows = np.arange(len(flat))[cells] if isinstance(cells, slice) else cells.numpy()
+            votes, p, total = torch.from_numpy(flat[rows, bins.numpy()].astype(np.float32)), p[bins], total[:, 0]
+        return (p.log() - ((votes + alpha * p) / (total + alpha)).log()).clamp_min(0)
+
+    @cached_property
+    def _total(self) -> Float32[Tensor, " cells"]:
+        """Votes of each cell."""
+        return torch.from_numpy(self.counts.reshape(-1, self.n_bins).sum(1, dtype=np.int64).astype(np.float32))
 
     def marginal(self) -> Float32[Tensor, " n_bins"]:
-        """p(c) over all cells, with one pseudo-count a bin; sums to 1 (for combine=product, ours)."""
+        """p(c) over all cells, with one pseudo-count a bin; sums to 1 (for combine=product and gate=soft, ours)."""
+        return self._marginal
+
+    @cached_property
+    def _marginal(self) -> Float32[Tensor, " n_bins"]:
         votes = self.counts.sum(axis=(0, 1), dtype=np.float64) + 1.0
         return torch.from_numpy((votes / votes.sum()).astype(np.float32))
 
