@@ -108,13 +108,17 @@ def load_backbone(config: PNIConfig, device: torch.device | str) -> Backbone:
     return (_from_torchvision if config.backbone in TORCHVISION else _from_timm)(config).to(device)
 
 
-@lru_cache(maxsize=32)
 def level_shapes(config: PNIConfig) -> tuple[tuple[int, int, int], ...]:
     """Shapes (c, h, w) of the levels for the configured image size, the finest first; no weights are read.
 
     Raises PNIError as `load_backbone` does, but for weights.
     """
-    side = config.image_crop
+    return _shapes(config.backbone, config.levels, config.image_crop)
+
+
+@lru_cache(maxsize=256)
+def _shapes(backbone: str, level_names: str, side: int) -> tuple[tuple[int, int, int], ...]:
+    config = PNIConfig(backbone=backbone, levels=level_names, image_resize=side, image_crop=side)
     if config.backbone == "scattering":  # looks at its values, so that it must have some
         levels = load_backbone(config, "cpu")(torch.zeros(1, 3, side, side))
     else:
