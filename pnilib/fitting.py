@@ -1,6 +1,7 @@
 """The stages of a fit, in the paper's order: features, coresets, position histogram, neighborhood MLP (PNI Fig. 2).
 
-Only the distributions that the setting looks at are fitted (`pnilib.config.NEEDS`).
+Only the distributions that the setting looks at are fitted (`pnilib.config.NEEDS`), and the soft veto's constants with
+gate=soft.
 
 With a work folder each stage is kept in a folder of its own, named by a key of its configuration, the images, the
 backbone weights and the kind of device: a killed fit resumes, losing at most one batch of images, one epoch, or the
@@ -28,7 +29,6 @@ from pnilib.config import NEEDS, PNIConfig
 from pnilib.coreset import Coreset, select_coreset
 from pnilib.data import Split
 from pnilib.features import Embedder, extract, raw_features
-from pnilib.inference import is_soft
 from pnilib.neighborhood import TrainedMLP, train_neighborhood
 from pnilib.neighbors import nearest
 from pnilib.position import PositionHistogram, count_positions
@@ -81,7 +81,7 @@ def fit_stages(train: Split, embedder: Embedder, work: Path | None, *, device: s
                 bin_idx, n_bins = dist_idx(), coreset.n_dist
             border = config.border_cells if config.border == "replicate" else 0
             position = PositionHistogram(count_positions(bin_idx, n_bins, config.patch, border))
-        if is_soft(config):
+        if config.gate == "soft":  # with setting=E too, which can then be scored under every rule
             with timed("veto"):
                 veto = fit_veto(features, bin_idx, coreset, position, config, device)
     if "neighborhood" in NEEDS[config.setting]:

@@ -96,7 +96,7 @@ class PNI:
         Without, everything stays in memory.
 
         Only what the setting looks at is learnt: the position histogram for `position` and E, the neighborhood MLP for
-        B and E.  Fit with setting=E to score with all of them.
+        B and E, the soft veto's constants with gate=soft.  Fit with setting=E, gate=soft to score with all of them.
         Raises PNIError for an empty split, unreadable images, or a coreset larger than the number of patches.
         """
         if len(train) == 0:
@@ -191,7 +191,7 @@ class PNI:
             )
         if self.coreset is not None and is_soft(config) and self.veto is None:
             raise PNIError(
-                "gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft"
+                "gate=soft: the model was fitted without its constants: fit with gate=soft and setting=position or E"
             )
 
     @property

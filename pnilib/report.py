@@ -25,6 +25,7 @@ from pnilib.artefacts import atomic_write, mark_output, os_errors, write_json
 from pnilib.data import Split
 from pnilib.evaluation import METRICS, Evaluation
 from pnilib.figures.images import color_bar, show_image, show_map
+from pnilib.inference import is_soft
 from pnilib.pni import PNI
 from pnilib.prediction import Prediction
 from pnilib.text import read_json, shown
@@ -213,8 +214,10 @@ def metrics_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def prediction_name(prediction: Prediction) -> str:
-    """Short name of a prediction's rule, as `A` or `E, product`."""
+    """Short name of a prediction's rule, as `A`, `E, product` or `soft veto`."""
     config = prediction.config
+    if is_soft(config):
+        return "soft veto"
     return f"E, {config.combine}" if config.setting == "E" else config.setting
 
 

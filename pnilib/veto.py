@@ -64,7 +64,8 @@ def fit_veto(
     if len(chosen) == 0:
         return SoftVeto(1.0, 0.0, ones)
     alpha = fit_concentration(bin_idx, position.n_bins, config.patch, border)
-    plain, soft = config.replace(setting="A"), config.replace(level_power=0.0, lambda_=1.0, likelihood="exp")
+    plain = config.replace(setting="A")
+    soft = config.replace(setting="position", gate="soft", level_power=0.0, lambda_=1.0, likelihood="exp")
 
     def scored(i: int, variant: PNIConfig, veto: SoftVeto | None) -> tuple[Tensor, Tensor]:
         image = torch.from_numpy(np.array(features[i])).to(device)

@@ -51,11 +51,11 @@ LESSONS = ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
 SHOWN_RULES = {
     "A": dict(setting="A"),
     "E, prob": dict(setting="E", combine="prob"),
-    "E, product": dict(setting="E", combine="product"),
     "E, score": dict(setting="E", combine="score"),
+    "soft veto": dict(setting="position", gate="soft"),
 }
-"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), our product, the release's mean of scores;
-the pictures show the first and the last."""
+"""What `pni demo` shows side by side: nearest neighbor, the paper's eq. (6), the release's mean of scores, and the soft
+veto of the place, which the run of each category keeps; the pictures show the first and the last."""
 
 
 def rules_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def demo(
     from pnilib.runner import run_all, summary_text  # seconds to import: not for `pni --help`
 
     began = time.perf_counter()
-    settings, place = build_config(profile, set_, seed).replace(**[*SHOWN_RULES.values()][-1]), device_name(device)
+    settings, place = build_config(profile, set_, seed).replace(setting="E", gate="soft"), device_name(device)
     side_by_side = workers if workers is not None else default_workers(place)
     if side_by_side < 1:
         raise PNIError("--workers: give 1 or more")
@@ -212,15 +212,20 @@ def _category(
     """Fit, score, evaluate and draw one: its name, rows of metrics, the facts of the run, and a line about it."""
     dataset = load_dataset("demo", data, name)
     source = {"dataset": "demo", "root": str(data.resolve()), "category": name, "options": {}}
-    model = fit_or_load(dataset.train, settings, out / name, device=device, progress=progress, source=source)
-    variants = {rule: settings.replace(**choice) for rule, choice in SHOWN_RULES.items()}
-    predictions = model.predict_variants(dataset.test, variants, progress=progress)
+    gated = settings.replace(calibration_images=0)
+    every = fit_or_load(dataset.train, gated, out / "models" / name, device=device, progress=progress)
+    *others, last = SHOWN_RULES
+    own = settings.replace(**SHOWN_RULES[last])
+    model = fit_or_load(dataset.train, own, out / name, device=device, progress=progress, source=source)
+    variants = {rule: gated.replace(**SHOWN_RULES[rule]) for rule in others}
+    predictions = every.predict_variants(dataset.test, variants, progress=progress)
+    predictions[last] = model.predict(dataset.test, progress=progress)
     rows = []
     for rule, prediction in predictions.items():
         result = evaluate_prediction(prediction, dataset.test)
         rows.append({"category": name, "rule": rule} | result.metrics)
-    first, *_, last = predictions
+    first = others[0]
     write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, {first: predictions[first]})
-    facts = manifest(settings, dataset.train, device)
+    facts = manifest(own, dataset.train, device)
     text = f"fitted on {len(dataset.train)} normal images, {len(dataset.test)} scored"
     return name, rows, {key: facts[key] for key in ("config", "device", "versions")}, text

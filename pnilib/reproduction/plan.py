@@ -26,6 +26,8 @@ from pnilib.config import PNIConfig
 from pnilib.data import Dataset, list_categories, load_dataset
 from pnilib.errors import PNIError
 from pnilib.reproduction.settings import (
+    BACKBONES,
+    COMBINED,
     DETECTOR,
     ENSEMBLES,
     MEMBERS,
@@ -34,6 +36,7 @@ from pnilib.reproduction.settings import (
     RELEASED,
     RULES,
     SINGLE,
+    SOFT,
     SPECIAL,
     SWITCHES,
 )
@@ -43,7 +46,7 @@ __all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "sources_
 ROLES = ("mvtec", "btad", "visa")
 """The paper's data sets; another data set stands in for those that are not given."""
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raise it when a change makes finished units wrong."""
 
 
@@ -218,7 +221,7 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
     Raises PNIError for an unknown setting.
     """
     _fingerprint.cache_clear()  # images may have changed since this process planned last
-    known = [*DETECTOR, *REFINED, *ENSEMBLES, RELEASED]
+    known = [*DETECTOR, *COMBINED, *REFINED, *ENSEMBLES, RELEASED, SOFT, BACKBONES]
     for name in settings or ():
         if name not in known:
             raise PNIError(f"setting {name!r} is unknown: choose from {', '.join(known)}")
@@ -252,7 +255,8 @@ def _category(request: Request, source: Source, wanted: set[str], switches: bool
             refined = [name for name in REFINED if name in ensembled or (alone and name in wanted)]
             if seed not in request.network_seeds:
                 refined = [name for name in refined if alone and name == "PNI"]
-            if not refined and not (alone and wanted & set(DETECTOR)):
+            compared = BACKBONES in wanted and seed == first
+            if not refined and not compared and not (alone and wanted & {*DETECTOR, *COMBINED}):
                 continue
             detector = add(_detector(request, source, member, seed, keep=alone and seed == first))
             for name in refined:
@@ -262,8 +266,9 @@ def _category(request: Request, source: Source, wanted: set[str], switches: bool
             together = parts.get(ENSEMBLES[name], [])
             if len(together) == len(members) > 1:
                 add(_ensemble(name, together, keep=seed == first and name == next(iter(ENSEMBLES))))
-        if RELEASED in wanted:
-            add(_released(request, source, members[0], seed, keep=seed == first))
+        for name, change in ((RELEASED, _released_code()), (SOFT, dict(setting="position", gate="soft"))):
+            if name in wanted:
+                add(_alone(name, change, request, source, members[0], seed, keep=seed == first))
     if switches:
         for unit in _switches(request, source, members[0], first):
             add(unit)
@@ -275,7 +280,7 @@ def _detector(request: Request, source: Source, member: str, seed: int, keep: bo
     variants = {
         name: base.replace(emb_ratio=min(1.0, ratio * base.emb_ratio), **change)
         for name, (ratio, change) in DETECTOR.items()
-    }
+    } | {name: base.replace(**change) for name, change in COMBINED.items()}
     fitted = base.replace(emb_ratio=max(config.emb_ratio for config in variants.values()))
     kept = ("A", "B", "E") if keep else ()
     return Unit("fit", "settings", source, member, fitted, variants, kept, (_features(source, member, base),))
@@ -304,13 +309,18 @@ def _ensemble(name: str, parts: list[Unit], keep: bool) -> Unit:
     return Unit("ensemble", name, parts[0].source, "ensemble", config, {name: config}, kept, tuple(parts))
 
 
-def _released(request: Request, source: Source, member: str, seed: int, keep: bool) -> Unit:
-    released = PNIConfig.profile("released").to_dict()
-    paper = PNIConfig().to_dict()
-    change = {name: value for name, value in released.items() if value != paper[name] and name != "seed"}
+def _alone(
+    name: str, change: dict[str, Any], request: Request, source: Source, member: str, seed: int, keep: bool
+) -> Unit:
+    """A setting with a fit of its own."""
     config = request.config(member, seed).replace(**change)
-    kept = (RELEASED,) if keep else ()
-    return Unit("fit", RELEASED, source, member, config, {RELEASED: config}, kept, (_features(source, member, config),))
+    kept = (name,) if keep else ()
+    return Unit("fit", name, source, member, config, {name: config}, kept, (_features(source, member, config),))
+
+
+def _released_code() -> dict[str, Any]:
+    released, paper = PNIConfig.profile("released").to_dict(), PNIConfig().to_dict()
+    return {name: value for name, value in released.items() if value != paper[name] and name != "seed"}
 
 
 def _switches(request: Request, source: Source, member: str, seed: int) -> list[Unit]:

@@ -47,6 +47,15 @@ class Run:
         """`curves` and `replicates`, by name."""
         return {stem: {k: v.numpy() for k, v in group.items()} for stem, group in read_artefact(self.place)[0].items()}
 
+    def value(self, metric: str) -> float:
+        """A fraction; NaN where it is undefined."""
+        value = self.facts["metrics"].get(metric)
+        return float("nan") if value is None else float(value)
+
+    def replicates(self, metric: str) -> ndarray:
+        """The metric on resampled test images."""
+        return self.arrays["replicates"][metric]
+
     def maps(self) -> ndarray | None:
         """float32 (n, h, w) memory map, or None where the plan did not keep them."""
         file = self.place.with_name(self.place.name + ".maps.npy")
@@ -115,21 +124,24 @@ class Results:
         columns = ["dataset", "category", "backbone", "setting", "seed", "metric", "value", "low", "high"]
         return pd.DataFrame(rows, columns=columns).sort_values(columns[:6], kind="stable", ignore_index=True)
 
-    def cell(self, sources: Sequence[Source], setting: str, metric: str) -> Cell | None:
-        """The mean over categories: its mean and sd over seeds, its interval over test images.
+    def cell(self, sources: Sequence[Source], setting: str, metric: str, member: str = "") -> Cell | None:
+        """The mean over categories: its mean and sd over seeds, its interval over test images; of the first backbone,
+        or of `member`.
 
         Seeds that some category lacks are left out; None when no seed has every category.  NaN when the metric is
         undefined for one of them.
         """
-        seeds = [seed for seed in self.plan.request.seeds if all((s, setting, seed) in self.runs for s in sources)]
+        other = member and member != next(iter(self.plan.request.members))
+        runs = {run.key: run for run in self.others if run.unit.member == member} if other else self.runs
+        seeds = [seed for seed in self.plan.request.seeds if all((s, setting, seed) in runs for s in sources)]
         if not seeds or not sources:
             return None
-        values = np.array([[self._value(source, setting, seed, metric) for source in sources] for seed in seeds])
+        values = np.array([[runs[source, setting, seed].value(metric) for source in sources] for seed in seeds])
         means = 100 * values.mean(1)
         low = high = float("nan")
         if metric in METRICS:
             replicates = 100 * np.mean(
-                [[self._replicates(s, setting, seed, metric) for s in sources] for seed in seeds], (0, 1)
+                [[runs[s, setting, seed].replicates(metric) for s in sources] for seed in seeds], (0, 1)
             )
             replicates = replicates[np.isfinite(replicates)]
             if len(replicates):
@@ -147,12 +159,12 @@ class Results:
         if not seeds or not sources:
             return None
         values = [
-            [self._value(s, ours, seed, metric) - self._value(s, base, seed, metric) for s in sources] for seed in seeds
+            [self.runs[s, ours, k].value(metric) - self.runs[s, base, k].value(metric) for s in sources] for k in seeds
         ]
         means = 100 * np.mean(values, 1)
         replicates = 100 * np.mean(
             [
-                [self._replicates(s, ours, k, metric) - self._replicates(s, base, k, metric) for s in sources]
+                [self.runs[s, ours, k].replicates(metric) - self.runs[s, base, k].replicates(metric) for s in sources]
                 for k in seeds
             ],
             (0, 1),
@@ -161,10 +173,3 @@ class Results:
         low, high = np.quantile(replicates, [0.025, 0.975]) if len(replicates) else (np.nan, np.nan)
         sd = float(means.std(ddof=1)) if len(seeds) > 1 else float("nan")
         return Cell(float(means.mean()), sd, len(seeds), float(low), float(high))
-
-    def _value(self, source: Source, setting: str, seed: int, metric: str) -> float:
-        value = self.runs[source, setting, seed].facts["metrics"].get(metric)
-        return float("nan") if value is None else float(value)
-
-    def _replicates(self, source: Source, setting: str, seed: int, metric: str) -> ndarray:
-        return self.runs[source, setting, seed].arrays["replicates"][metric]

@@ -10,6 +10,8 @@ from pnilib.config import REFINED_SETTINGS
 from pnilib.published import GROUPS
 
 __all__ = [
+    "BACKBONES",
+    "COMBINED",
     "DETECTOR",
     "ENSEMBLE",
     "ENSEMBLES",
@@ -19,6 +21,7 @@ __all__ = [
     "RELEASED",
     "RULES",
     "SINGLE",
+    "SOFT",
     "SPECIAL",
     "SWITCHES",
     "kinds",
@@ -33,6 +36,20 @@ DETECTOR: dict[str, tuple[float, dict[str, Any]]] = {
     **{name: (ratio, dict(setting="E")) for name, ratio in RATIO.items()},
 }
 """Settings without refinement: share of the base's emb_ratio, overrides."""
+
+COMBINED: dict[str, dict[str, Any]] = {
+    "position": dict(setting="position", gate="hard"),
+    "E prob": dict(setting="E", combine="prob"),
+    "E score": dict(setting="E", combine="score"),
+    "E product": dict(setting="E", combine="product"),
+}
+"""Further ways to use the two sources, scored on the detector's fit (Table X3)."""
+
+BACKBONES = "backbones"
+"""Stands for the detectors of all backbones (Table X4)."""
+
+SOFT = "soft"
+"""The soft veto of the place (ours), fitted by itself since its constants depend on the coreset's size."""
 
 LOSSES: dict[str, dict[str, Any]] = {"cross-entropy": dict(refine_loss="ce"), "focal": dict(refine_loss="focal")}
 """Table 4's alternatives to l2 with gradient loss."""
@@ -57,33 +74,39 @@ RELEASED = "released"
 """Setting E as the released code computes it: every switch of docs/PAPER_VS_RELEASED.md up to the anomaly map."""
 
 _PAPER_MEMBERS = {name: dict(backbone=name) for name in ("wide_resnet101_2", "resnext101_32x8d", "densenet201")}
-_OFFLINE_MEMBERS: dict[str, dict[str, Any]] = {
+_WITHOUT_WEIGHTS: dict[str, Any] = dict(backbone="scattering", aggregation="pool", feature_norm="half_whiten", dim=128)
+_SCATTERING_MEMBERS: dict[str, dict[str, Any]] = {
     "scattering": {},
-    "scattering 3x3": dict(agg_patch=3),
+    "scattering, single cells": dict(agg_patch=1),
     "resnet18 random": dict(backbone="resnet18", weights="random", agg_patch=1, feature_norm="half_whiten"),
 }
 _SMALL_MEMBERS: dict[str, dict[str, Any]] = {
     "EfficientNet-Lite0": {},
     "EfficientNet-Lite0, three levels": dict(levels="4,8,16"),
-    "scattering": dict(backbone="scattering", feature_norm="half_whiten", dim=128),
+    "scattering": _WITHOUT_WEIGHTS,
+}
+_DEMO_MEMBERS: dict[str, dict[str, Any]] = {
+    "EfficientNet-Lite0": {},
+    "EfficientNet-Lite0, one level": dict(levels="8"),
+    "scattering": _WITHOUT_WEIGHTS,
 }
 MEMBERS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": _PAPER_MEMBERS,
     "released": _PAPER_MEMBERS,
     "small": _SMALL_MEMBERS,
-    "scattering": _OFFLINE_MEMBERS,
-    "demo": _OFFLINE_MEMBERS,
-    "smoke": _OFFLINE_MEMBERS,
+    "scattering": _SCATTERING_MEMBERS,
+    "demo": _DEMO_MEMBERS,
+    "smoke": _DEMO_MEMBERS,
 }
-"""Backbones of the ensemble by profile; the first is the single model's.  Offline there is the scattering backbone, the
-same with wider patches, and a residual network that was never trained."""
+"""Backbones of the ensemble by profile; the first is the single model's."""
 
 SPECIAL: dict[str, dict[str, Any]] = {
+    "small": dict(combine="prob"),
     "demo": dict(combine="score", pool_maps="leave_out", refine_iterations=200, pool_images=150),
     "smoke": dict(combine="score", pool_images=16, refine_iterations=8, calibration_images=4),
 }
-"""What a reproduction changes in a profile: with eq. (6) E would equal A on the demo data (README), and its 60 minutes
-allow shorter trainings than `pni refine` does."""
+"""What a reproduction changes in a profile: E is the paper's eq. (6); but with it E would equal A on the demo data
+(README), whose 60 minutes allow shorter trainings than `pni refine` does, too."""
 
 RULES: dict[str, dict[str, Any]] = {
     "prob": dict(setting="E", combine="prob"),

@@ -24,6 +24,7 @@ from pnilib.reproduction.render import (
 )
 from pnilib.reproduction.results import Results
 from pnilib.reproduction.settings import (
+    BACKBONES,
     DETECTOR,
     ENSEMBLE,
     ENSEMBLES,
@@ -32,6 +33,7 @@ from pnilib.reproduction.settings import (
     REFINED,
     RELEASED,
     RULES,
+    SOFT,
     SWITCHES,
     kinds,
 )
@@ -65,7 +67,7 @@ class TableSpec:
 
     @property
     def settings(self) -> list[str]:
-        return [setting for _, setting in self.methods]
+        return [setting for _, setting in self.methods] + ([BACKBONES] if self.number == "Table X4" else [])
 
 
 def _spec(number: str, title: str, methods: dict[str, str], **more: object) -> TableSpec:
@@ -109,9 +111,23 @@ TABLES: dict[str, TableSpec] = {
             metrics=(*_THREE, _PIXELS),
         ),
         TableSpec("Table X2", "ours: what each difference of the released code is worth", (*_THREE, _PIXELS)),
+        _spec(
+            "Table X3", "ours: every way to use the two sources",
+            {
+                "A: neither": "A",
+                "B: neighborhood gate": "B",
+                "position gate": "position",
+                "E: eq. (6)": "E prob",
+                "E: mean of two scores (the release)": "E score",
+                "E: product (ours)": "E product",
+                "soft veto of the place (ours)": SOFT,
+            },
+            metrics=(*_THREE, _PIXELS),
+        ),
+        _spec("Table X4", "ours: what the features are worth", {"A": "A", "position gate": "position", "E": "E"}),
     )
 }  # fmt: skip
-"""id -> specification; S1 has text alone, S7 is made of the configurations themselves; X1 and X2 are ours."""
+"""id -> specification; S1 has text alone, S7 is made of the configurations themselves; X1 to X4 are ours."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +207,11 @@ def make_table(spec: TableSpec, results: Results) -> Table:
     """Fill a table.  Cells whose runs are missing stay empty, and the table says that it is partial."""
     if spec.number == "Table X2":
         return _switch_table(spec, results)
-    published = load_published(None if spec.number == "Table X1" else spec.number)
-    if spec.number == "Table X1":
+    if spec.number == "Table X4":
+        return _feature_table(spec, results)
+    ours = spec.number in ("Table X1", "Table X3")  # nothing of them is printed
+    published = load_published(None if ours else spec.number)
+    if ours:
         published = published[:0]
     if spec.number == "Table S1":
         return Table(spec, _text_cells(published, {}), ["Text of the paper; nothing of it is computed."], False)
@@ -267,6 +286,29 @@ def _switch_table(spec: TableSpec, results: Results) -> Table:
     return Table(spec, cells.assign(dataset=sources[0].dataset if sources else ""), notes, lacking > 0)
 
 
+def _feature_table(spec: TableSpec, results: Results) -> Table:
+    """Each backbone under a few settings, mean over the categories; the others than the first on one seed."""
+    request = results.plan.request
+    sources = request.sources["mvtec"]
+    rows: list[dict[str, object]] = []
+    lacking = 0
+    for member in request.members:
+        for shown, setting in spec.methods:
+            for metric in spec.metrics:
+                cell = results.cell(sources, setting, metric, member)
+                lacking += cell is None
+                row: dict[str, object] = dict(method=member, category=shown, metric=metric)
+                values = dict(ours=cell.mean, sd=cell.sd, seeds=cell.n, low=cell.low, high=cell.high) if cell else {}
+                rows.append(row | values)
+    columns = ["method", "category", "metric", "ours", "sd", "seeds", "low", "high"]
+    cells = pd.DataFrame(rows, columns=columns).assign(paper=np.nan, printed="", note="", difference=np.nan)
+    notes = [_data_note(results, "mvtec", len(sources))] if sources else []
+    notes.append(f"{request.base.image_crop} px, profile {request.profile}, E with combine={request.base.combine}.")
+    if lacking:
+        notes.append(f"**PARTIAL: {lacking} of its numbers are missing: run `pni reproduce table-x4`.**")
+    return Table(spec, cells.assign(dataset=sources[0].dataset if sources else ""), notes, lacking > 0)
+
+
 def _ordered(cells: pd.DataFrame, printed: pd.DataFrame, own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Methods, categories and metrics in the order in which paper and we name them."""
     rank = {key: {name: i for i, name in enumerate(dict.fromkeys([*own[key], *printed[key]]))} for key in keys}
@@ -280,7 +322,7 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
     base = request.base
     notes = [] if alike else [_data_note(results, spec.role, len(request.sources[spec.role]))]
     first = next(iter(request.members))
-    what = f"Backbone {first}, {base.image_crop} px, profile {request.profile}, combine={base.combine}"
+    what = f"Backbone {first}, {base.image_crop} px, profile {request.profile}, E with combine={base.combine}"
     if any(setting in (*REFINED, *ENSEMBLES) for setting in spec.settings):
         what += f", refinement {base.refine_iterations:,} iterations (the paper: 55,000)"
     if any(setting in ENSEMBLES for setting in spec.settings) and spec.number != "Table 4":
