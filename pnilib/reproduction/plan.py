@@ -281,6 +281,8 @@ def _detector(request: Request, source: Source, member: str, seed: int, keep: bo
         name: base.replace(emb_ratio=min(1.0, ratio * base.emb_ratio), **change)
         for name, (ratio, change) in DETECTOR.items()
     } | {name: base.replace(**change) for name, change in COMBINED.items()}
+    if member != next(iter(request.members)):  # its networks need E; Table X4 shows these
+        variants = {name: variants[name] for name in ("A", "position", "E")}
     fitted = base.replace(emb_ratio=max(config.emb_ratio for config in variants.values()))
     kept = ("A", "B", "E") if keep else ()
     return Unit("fit", "settings", source, member, fitted, variants, kept, (_features(source, member, base),))
