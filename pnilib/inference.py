@@ -18,7 +18,16 @@ from pnilib.maps import repeat_inner
 from pnilib.neighborhood import NeighborhoodMLP, log_probability
 from pnilib.neighbors import nearest
 from pnilib.position import PositionHistogram, count_positions
-from pnilib.scoring import PatchScores, SoftVeto, likelihood_score, patch_distances, score_patches, soft_nearest, tau
+from pnilib.scoring import (
+    PatchScores,
+    SoftVeto,
+    likelihood_score,
+    patch_distances,
+    row_minimum,
+    score_patches,
+    soft_nearest,
+    tau,
+)
 
 __all__ = ["SCORE_BYTES", "explain_image", "is_soft", "score_image"]
 
@@ -74,7 +83,7 @@ def score_image(
             if is_soft(config):
                 assert others is not None and veto is not None
                 bin_of = None if config.pos_bins == "emb" else emb_to_dist
-                score, nearest_idx = distances.min(1)
+                score, nearest_idx = row_minimum(distances)
                 match, bins = nearest_idx.clone(), (nearest_idx if bin_of is None else bin_of[nearest_idx]).cpu()
                 doubted = others.against(cells, veto.alpha, bins) > 0  # the others keep their nearest vector
                 if bool(doubted.any()):

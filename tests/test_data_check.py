@@ -249,7 +249,7 @@ def test_scripts(tmp_path, monkeypatch, capsys):
     run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "m")
     printed = capsys.readouterr().out
     assert (
-        "mvtec/bolt: 3 training images; 1 normal (good) and 3 defective test images; 1 findings" in printed
+        "mvtec/bolt: 3 training images; 1 normal (good) and 3 defective test images; 1 finding\n" in printed
         and "defect image without a mask" in printed
     )
     run_script(monkeypatch, "folder.py", "--root", tmp_path / "m/bolt/train", "--test-root", tmp_path / "m/bolt/test")

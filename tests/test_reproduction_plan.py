@@ -11,7 +11,9 @@ from pnilib.errors import PNIError
 from pnilib.estimate import PAPER_COUNTS
 from pnilib.reproduction.cost import paper_sources, work_of
 from pnilib.reproduction.plan import Plan, Request, Source, Unit, build_plan
-from pnilib.reproduction.settings import DETECTOR, REFINED, SWITCHES, kinds
+from pnilib.reproduction.settings import COMBINED, DETECTOR, MEMBERS, REFINED, SWITCHES, kinds
+
+FIRST = next(iter(MEMBERS["smoke"]))
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +27,23 @@ def plan(data: Path) -> Plan:
 
 
 def test_counts_by_hand(plan: Plan) -> None:
-    """First backbone: A-F at two seeds, release at two, seven fits of switches; six pools and nine networks at the
-    first seed, one of each at the second.  Two more backbones: a fit, a pool and a network each."""
+    """First backbone: A-F at two seeds, release and soft veto at two, seven fits of switches; six pools and nine networks
+    at the first seed, one of each at the second.  Two more backbones: a fit, a pool and a network each."""
     kinds_of = Counter((unit.kind, unit.member) for unit in plan.units)
-    assert kinds_of["fit", "scattering"] == 2 + 2 + 7
-    assert kinds_of["pool", "scattering"] == 6 + 1 and kinds_of["network", "scattering"] == 9 + 1
-    assert kinds_of["features", "scattering"] == 2  # the release resizes otherwise; seeds share them
-    for member in ("scattering 3x3", "resnet18 random"):
+    first, *others = MEMBERS["smoke"]
+    assert kinds_of["fit", first] == 2 + 2 + 2 + 7
+    assert kinds_of["pool", first] == 6 + 1 and kinds_of["network", first] == 9 + 1
+    assert kinds_of["features", first] == 2  # the release resizes otherwise; seeds share them
+    for member in others:
         assert [kinds_of[kind, member] for kind in ("features", "fit", "pool", "network")] == [1, 1, 1, 1]
     assert kinds_of["ensemble", "ensemble"] == 1
     assert len({unit.id for unit in plan.units}) == len(plan.units)
 
 
 def test_every_setting_of_table_s7_is_there_once_a_seed(plan: Plan) -> None:
-    main = [unit for unit in plan.units if unit.member == "scattering" and unit.config.seed == 0]
+    main = [unit for unit in plan.units if unit.member == FIRST and unit.config.seed == 0]
     settings = Counter(name for unit in main for name in unit.variants if "/" not in name)
-    assert settings == Counter([*DETECTOR, *REFINED, "released"])
+    assert settings == Counter([*DETECTOR, *COMBINED, *REFINED, "released", "soft"])
     thrown = {name: config for unit in main for name, config in unit.variants.items() if "/" in name}
     assert {name.split("/")[0] for name in thrown} == {"paper", *SWITCHES}
     for name, (_, change, rules) in SWITCHES.items():
@@ -61,11 +64,11 @@ def test_what_is_needed_comes_first(plan: Plan) -> None:
 def test_settings_of_the_paper_share_one_fit(plan: Plan) -> None:
     fit = next(unit for unit in plan.units if unit.name == "settings")
     base = fit.variants["E"].emb_ratio
-    ratios = {name: config.emb_ratio / base for name, config in fit.variants.items()}
+    ratios = {name: fit.variants[name].emb_ratio / base for name in DETECTOR}
     assert ratios == pytest.approx({"A": 1, "B": 1, "C": 0.25, "D": 0.5, "E": 1, "F": 2})
     assert fit.config.emb_ratio == pytest.approx(2 * base)
     first = [
-        unit for unit in plan.units if unit.kind == "network" and unit.config.seed == 0 and unit.member == "scattering"
+        unit for unit in plan.units if unit.kind == "network" and unit.config.seed == 0 and unit.member == FIRST
     ]
     pool = {unit.name: unit.needs[1].id for unit in first}
     assert len({pool[name] for name in ("L", "PNI", "cross-entropy", "focal")}) == 1
@@ -99,6 +102,9 @@ def test_only_what_is_asked_for(data: Path) -> None:
     assert [(unit.kind, unit.name) for unit in plan.units] == [
         ("features", "train"), ("fit", "settings"), ("pool", "cutpaste,scar,draem,manual"), ("network", "PNI"),
     ]  # fmt: skip
+    compared = [unit for unit in build_plan(tiny_request(data), ["A", "backbones"], switches=False).units if unit.variants]
+    assert [unit.member for unit in compared] == list(MEMBERS["smoke"])  # Table X4
+    assert [list(unit.variants) for unit in compared[1:]] == [["A", "position", "E"]] * 2
     alone = build_plan(tiny_request(data), [], switches=True)  # Table X2 alone
     assert {(unit.kind, unit.name.split()[0]) for unit in alone.units} == {("features", "train"), ("fit", "switch")}
     with pytest.raises(PNIError, match="setting 'Q' is unknown: choose from A, B"):
@@ -136,6 +142,6 @@ def test_small_coresets_cost_fits_of_their_own() -> None:
     found = work_of(plan, {source: PAPER_COUNTS["mvtec"][source.category] for source in sources})
     fits = [work for work in found if work.kind == "fit"]
     scored = {name: [len(work.variants) for work in fits if work.category == f"mvtec/{name}"] for name in names}
-    assert scored == {"hazelnut": [6], "bottle": [5, 1], "toothbrush": [4, 1, 1]}
+    assert scored == {"hazelnut": [10], "bottle": [9, 1], "toothbrush": [8, 1, 1]}
     assert all(work.config.setting == "E" for work in fits)
     assert sum(work.calibrations for work in fits) == 3 * 3  # A, B, E, whose maps are kept

@@ -17,6 +17,7 @@ from pnilib.scoring import (
     patch_distances,
     product_probability,
     rank_gate,
+    row_minimum,
     score_patches,
     tau,
 )
@@ -161,6 +162,16 @@ def test_patchcore_baseline_is_the_mean_squared_distance() -> None:
     config = PNIConfig(setting="A", baseline="patchcore", baseline_neighbors=3)
     expected = (w["distances"].sort(1).values[:, :3] ** 2).mean(1)
     assert torch.allclose(scores(w, config), expected)
+
+
+def test_the_smallest_of_a_row_is_the_first_of_equals() -> None:
+    values = torch.tensor([[3.0, 1.0, 1.0], [math.inf, math.inf, 2.0], [math.inf] * 3])
+    smallest, idx = row_minimum(values)
+    assert smallest.tolist() == [1.0, 2.0, math.inf] and idx.tolist() == [1, 2, 0]
+    many = torch.rand(50, 300, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(row_minimum(many)[0], many.min(1).values) and torch.equal(row_minimum(many)[1], many.argmin(1))
+    turned = many.T  # another layout in memory
+    assert torch.equal(row_minimum(turned)[1], turned.argmin(1))
 
 
 def test_permutation_and_distances() -> None:

@@ -96,7 +96,8 @@ def check(
         findings = check_dataset(data, progress=not as_json, geometry=geometry)
         found[name] = [vars(finding) for finding in findings]
         if not as_json:
-            typer.echo(f"{name}: {data.summary()}; {len(findings)} findings")
+            count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+            typer.echo(f"{name}: {data.summary()}; {count}")
             for line in [*findings, *data.notes]:
                 typer.echo(f"  {line}")
     if as_json:
