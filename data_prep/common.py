@@ -29,6 +29,6 @@ def report(name: str, root: str) -> None:
     for category in list_categories(name, root):
         dataset = load_dataset(name, root, category)
         findings = check_dataset(dataset)
-        print(f"{name}/{category}: {dataset.summary()}; {len(findings)} findings")
+        print(f"{name}/{category}: {dataset.summary()}; findings: {len(findings)}")
         for line in [*findings, *dataset.notes]:
             print(f"  {line}")

@@ -19,7 +19,7 @@ def main() -> None:
         findings = check_dataset(dataset)
     except PNIError as fault:
         sys.exit(f"error: {fault}")
-    print(f"{dataset.summary()}; {len(findings)} findings")
+    print(f"{dataset.summary()}; findings: {len(findings)}")
     for line in [*findings, *dataset.notes]:
         print(f"  {line}")
 

@@ -249,11 +249,11 @@ def test_scripts(tmp_path, monkeypatch, capsys):
     run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "m")
     printed = capsys.readouterr().out
     assert (
-        "mvtec/bolt: 3 training images; 1 normal (good) and 3 defective test images; 1 finding\n" in printed
+        "mvtec/bolt: 3 training images; 1 normal (good) and 3 defective test images; findings: 1\n" in printed
         and "defect image without a mask" in printed
     )
     run_script(monkeypatch, "folder.py", "--root", tmp_path / "m/bolt/train", "--test-root", tmp_path / "m/bolt/test")
-    assert "3 training images; 1 normal (good) and 3 defective test images; 0 findings" in capsys.readouterr().out
+    assert "3 training images; 1 normal (good) and 3 defective test images; findings: 0\n" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: mvtec: cannot be downloaded"):
         run_script(monkeypatch, "mvtec.py", "--root", tmp_path / "absent")
 

@@ -67,9 +67,7 @@ def test_settings_of_the_paper_share_one_fit(plan: Plan) -> None:
     ratios = {name: fit.variants[name].emb_ratio / base for name in DETECTOR}
     assert ratios == pytest.approx({"A": 1, "B": 1, "C": 0.25, "D": 0.5, "E": 1, "F": 2})
     assert fit.config.emb_ratio == pytest.approx(2 * base)
-    first = [
-        unit for unit in plan.units if unit.kind == "network" and unit.config.seed == 0 and unit.member == FIRST
-    ]
+    first = [unit for unit in plan.units if unit.kind == "network" and unit.config.seed == 0 and unit.member == FIRST]
     pool = {unit.name: unit.needs[1].id for unit in first}
     assert len({pool[name] for name in ("L", "PNI", "cross-entropy", "focal")}) == 1
     assert len(set(pool.values())) == 6
@@ -102,7 +100,9 @@ def test_only_what_is_asked_for(data: Path) -> None:
     assert [(unit.kind, unit.name) for unit in plan.units] == [
         ("features", "train"), ("fit", "settings"), ("pool", "cutpaste,scar,draem,manual"), ("network", "PNI"),
     ]  # fmt: skip
-    compared = [unit for unit in build_plan(tiny_request(data), ["A", "backbones"], switches=False).units if unit.variants]
+    compared = [
+        unit for unit in build_plan(tiny_request(data), ["A", "backbones"], switches=False).units if unit.variants
+    ]
     assert [unit.member for unit in compared] == list(MEMBERS["smoke"])  # Table X4
     assert [list(unit.variants) for unit in compared[1:]] == [["A", "position", "E"]] * 2
     alone = build_plan(tiny_request(data), [], switches=True)  # Table X2 alone

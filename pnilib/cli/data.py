@@ -96,8 +96,7 @@ def check(
         findings = check_dataset(data, progress=not as_json, geometry=geometry)
         found[name] = [vars(finding) for finding in findings]
         if not as_json:
-            count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
-            typer.echo(f"{name}: {data.summary()}; {count}")
+            typer.echo(f"{name}: {data.summary()}; findings: {len(findings)}")
             for line in [*findings, *data.notes]:
                 typer.echo(f"  {line}")
     if as_json:
