@@ -27,8 +27,8 @@ def plan(data: Path) -> Plan:
 
 
 def test_counts_by_hand(plan: Plan) -> None:
-    """First backbone: A-F at two seeds, release and soft veto at two, seven fits of switches; six pools and nine networks
-    at the first seed, one of each at the second.  Two more backbones: a fit, a pool and a network each."""
+    """First backbone: A-F at two seeds, release and soft veto too, seven fits of switches; six pools, nine networks at
+    the first seed, one of each at the second.  Two more backbones: a fit, a pool and a network each."""
     kinds_of = Counter((unit.kind, unit.member) for unit in plan.units)
     first, *others = MEMBERS["smoke"]
     assert kinds_of["fit", first] == 2 + 2 + 2 + 7
