@@ -39,7 +39,7 @@ def test_side_by_side_is_what_each_is_alone(
     demo_data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    settings = PNIConfig.profile("smoke").replace(setting="E", combine="score")
+    settings = PNIConfig.profile("smoke").replace(setting="position", gate="soft")
     alone = {name: load_dataset("demo", demo_data, name) for name in ("grain", "cable")}
     made = fit_or_load(alone["cable"].train, settings, out / "cable")  # as an earlier run left it
     before = read_json(out / "cable" / "run.json")
@@ -55,7 +55,7 @@ def test_side_by_side_is_what_each_is_alone(
     assert list(table["rule"]) == list(module.SHOWN_RULES) * 2
     for name, model in (("cable", made), ("grain", fit_or_load(alone["grain"].train, settings, tmp_path / "again"))):
         expected = evaluate(model.predict(alone[name].test), alone[name].test).metrics
-        row = table[(table["category"] == name) & (table["rule"] == "E, score")].iloc[0]
+        row = table[(table["category"] == name) & (table["rule"] == "soft veto")].iloc[0]
         assert row[list(expected)].to_dict() == pytest.approx(expected, nan_ok=True, abs=1e-12)
     assert (out / "index.html").exists()
 

@@ -8,6 +8,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from tiny import WITHOUT_WEIGHTS
 
 from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
@@ -16,7 +17,7 @@ from pnilib.feature_norm import FeatureNorm, half_whitening, moments
 from pnilib.features import Embedder, extract, raw_features
 from pnilib.images import Geometry
 
-CONFIG = PNIConfig.profile("smoke").replace(image_resize=48, image_crop=48, dim=16)
+CONFIG = PNIConfig.profile("smoke").replace(**WITHOUT_WEIGHTS, image_resize=48, image_crop=48, dim=16)
 
 
 class FakeSplit:

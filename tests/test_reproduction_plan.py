@@ -13,7 +13,7 @@ from pnilib.reproduction.cost import paper_sources, work_of
 from pnilib.reproduction.plan import Plan, Request, Source, Unit, build_plan
 from pnilib.reproduction.settings import COMBINED, DETECTOR, MEMBERS, REFINED, SWITCHES, kinds
 
-FIRST = next(iter(MEMBERS["smoke"]))
+FIRST = next(iter(MEMBERS["scattering"]))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_counts_by_hand(plan: Plan) -> None:
     """First backbone: A-F at two seeds, release and soft veto too, seven fits of switches; six pools, nine networks at
     the first seed, one of each at the second.  Two more backbones: a fit, a pool and a network each."""
     kinds_of = Counter((unit.kind, unit.member) for unit in plan.units)
-    first, *others = MEMBERS["smoke"]
+    first, *others = MEMBERS["scattering"]
     assert kinds_of["fit", first] == 2 + 2 + 2 + 7
     assert kinds_of["pool", first] == 6 + 1 and kinds_of["network", first] == 9 + 1
     assert kinds_of["features", first] == 2  # the release resizes otherwise; seeds share them
@@ -103,7 +103,7 @@ def test_only_what_is_asked_for(data: Path) -> None:
     compared = [
         unit for unit in build_plan(tiny_request(data), ["A", "backbones"], switches=False).units if unit.variants
     ]
-    assert [unit.member for unit in compared] == list(MEMBERS["smoke"])  # Table X4
+    assert [unit.member for unit in compared] == list(MEMBERS["scattering"])  # Table X4
     assert [list(unit.variants) for unit in compared[1:]] == [["A", "position", "E"]] * 2
     alone = build_plan(tiny_request(data), [], switches=True)  # Table X2 alone
     assert {(unit.kind, unit.name.split()[0]) for unit in alone.units} == {("features", "train"), ("fit", "switch")}

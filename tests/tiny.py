@@ -1,6 +1,7 @@
 """A category of a few small images on disk, and configurations that fit it in a fraction of a second."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,9 +12,12 @@ from pnilib.data import Dataset, load_dataset
 SIZE = 80, 64
 """px, width and height: not square, so that the two ways of resizing differ."""
 
+WITHOUT_WEIGHTS: dict[str, Any] = dict(
+    backbone="scattering", aggregation="pool", feature_norm="half_whiten", agg_patch=1, gate="hard"
+)
 SCATTERING = PNIConfig.profile("smoke").replace(
-    image_resize=64, image_crop=64, dim=16, emb_ratio=0.15, dist_size=32, mlp_width=24, mlp_batch=128,
-    calibration_images=3,
+    **WITHOUT_WEIGHTS, image_resize=64, image_crop=64, dim=16, emb_ratio=0.15, dist_size=32, mlp_width=24,
+    mlp_batch=128, calibration_images=3,
 )  # fmt: skip
 RESNET = PNIConfig(
     image_resize=64, image_crop=64, backbone="resnet18", weights="random", agg_patch=3, dim=24, emb_ratio=0.15,

@@ -12,7 +12,7 @@ from pnilib.reproduction.plan import ROLES, Request, Source, sources_of
 OVERRIDES: dict[str, Any] = {
     name: value
     for name, value in SCATTERING.to_dict().items()
-    if value != getattr(PNIConfig.profile("smoke"), name) and name != "seed"
+    if value != getattr(PNIConfig.profile("scattering"), name) and name != "seed"
 } | dict(mlp_epochs=1, refine_iterations=2, pool_images=4, refine_crop=32, calibration_images=2, combine="score")
 
 
@@ -30,4 +30,4 @@ def tiny_request(data: Path, dataset: str = "mvtec", **options: Any) -> Request:
     found: tuple[Source, ...] = tuple(sources_of(dataset, data))
     sources = {role: found if role == "mvtec" or dataset != "mvtec" else () for role in ROLES}
     options = dict(seeds=(0,), network_seeds=(0,)) | options
-    return Request("smoke", sources, overrides=OVERRIDES, **options)
+    return Request("scattering", sources, overrides=OVERRIDES, **options)
