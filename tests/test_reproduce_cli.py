@@ -14,7 +14,7 @@ from pnilib import estimate as estimates
 from pnilib.artefacts import exclusive
 
 SET = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
-SMALL = ["--profile", "smoke", "--device", "cpu", "--seeds", "1", "--workers", "1", "--quiet", *SET]
+SMALL = ["--profile", "scattering", "--device", "cpu", "--seeds", "1", "--workers", "1", "--quiet", *SET]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +64,7 @@ def test_again_is_only_reading(
     words = ["--data", f"demo={data}", *SMALL, "--store", store, "--out", tmp_path]
     assert pni("reproduce", "table-3", *words) == 0
     shown = capsys.readouterr()
-    assert "4 units of work, 0 to do; profile smoke, refinement 2 iterations" in shown.err
+    assert "4 units of work, 0 to do; profile scattering, refinement 2 iterations" in shown.err
     assert "3 files -> " in shown.out and "left out of the pages: figure-5" in shown.err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert 'id="table-3"' in page and "figure-5" not in page
@@ -77,7 +77,7 @@ def test_list_says_what_is_finished(store: Path, data: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert pni("reproduce", "--list", "--data", f"demo={data}", *SMALL, "--store", store) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert len(lines) == 35
+    assert len(lines) == 37
     assert lines["table-3"].endswith("2 of 2 units done") and lines["figure-2"].endswith("needs no runs")
     assert lines["table-2"].endswith("1 of 2 units done")
 

@@ -29,7 +29,7 @@ __all__ = [
     "normal_level",
 ]
 
-SIDE_BY_SIDE = ("A", "B", "position", "E", "PNI", "PNI (ensemble)", "released")
+SIDE_BY_SIDE = ("A", "B", "position", "E", "soft", "PNI", "PNI (ensemble)", "released")
 """Results whose maps are shown together, in this order."""
 COMPUTED = ("A", "B", "position", "E")
 
@@ -57,7 +57,8 @@ def maps_of(category: Category, i: int, labels: tuple[str, ...] = ()) -> dict[st
         found_here = {label: np.array(maps[i]) for label, maps in kept.items()}
         missing = [name for name in COMPUTED if beside[name] not in found_here]
         if missing and (base := base_result(category, suffix)) is not None:
-            computed = _compute(category, i, base, missing)
+            own = {name: result.config for name in missing if (result := category.results.get(beside[name]))}
+            computed = _compute(category, i, base, {name: own.get(name, base.config.under(name)) for name in missing})
             found_here |= {beside[name]: one for name, one in computed.items()}
         found |= {label: found_here[label] for label in shown if label in found_here}
     return found
@@ -67,10 +68,12 @@ def _kept(category: Category, label: str) -> Float32[ndarray, "n h w"] | None:
     return category.results[label].maps if label in category.results else None
 
 
-def _compute(category: Category, i: int, base: Scored, names: list[str]) -> dict[str, Float32[ndarray, "h w"]]:
+def _compute(
+    category: Category, i: int, base: Scored, configs: dict[str, PNIConfig]
+) -> dict[str, Float32[ndarray, "h w"]]:
     try:
         model = category.model(base)
-        variants = {name: base.config.under(name) for name in names if name in model.settings}
+        variants = {name: config for name, config in configs.items() if name in model.settings}
         image = category.image(i, model.config.geometry)
         predicted = model.with_config(**base.config.to_dict()).predict_variants(image[None], variants)
         return {name: one.maps[0] for name, one in predicted.items()}
