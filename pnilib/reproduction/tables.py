@@ -227,7 +227,10 @@ def make_table(spec: TableSpec, results: Results) -> Table:
         return Table(spec, printed.assign(**empty).reset_index(drop=True), [note], False)
     by_name = {source.category: source for source in sources}
     groups = kinds(list(by_name))
-    names = [*(by_name if spec.every else ()), *groups]
+    whole = {name for group in GROUPS[spec.role].values() for name in group}
+    absent = sorted(whole - set(by_name)) if alike else []
+    # an average over some categories does not stand beside a printed one over all of them
+    names = [*(by_name if spec.every else ()), *(() if spec.every and absent else groups)]
     rows: list[dict[str, object]] = []
     lacking = 0
     single = spec.number == "Table 4" and request.profile in OFFLINE
@@ -252,13 +255,11 @@ def make_table(spec: TableSpec, results: Results) -> Table:
         cells = pd.concat([printed, own.assign(dataset=sources[0].dataset)], ignore_index=True)
     cells = _ordered(cells, printed, own, keys)
     cells["printed"], cells["note"] = cells["printed"].fillna(""), cells["note"].fillna("")
-    whole = {name for group in GROUPS[spec.role].values() for name in group}
-    absent = sorted(whole - set(by_name)) if alike else []
     comparable = cells["category"].isin(by_name) if absent else pd.Series(True, cells.index)
     comparable &= alike and request.base.weights != "random"
     cells["difference"] = (cells["ours"] - cells["paper"]).where(comparable)
     notes = _notes(spec, results, alike, lacking, absent)
-    return Table(spec, cells, notes, lacking > 0 or bool(absent))
+    return Table(spec, cells, notes, lacking > 0)
 
 
 def _switch_table(spec: TableSpec, results: Results) -> Table:
@@ -331,9 +332,9 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
     if alike and base.weights == "random":
         notes.append("**The backbone's weights are random: a dry run, not a result.**")
     if absent:
-        notes.append(
-            f"**PARTIAL: the data lack {', '.join(absent)}; averages are over those that are there, and not compared.**"
-        )
+        there = [source.category for source in request.sources[spec.role]]
+        told = f"{len(there)} of {len(there) + len(absent)} categories ({', '.join(there)})"
+        notes.append(f"The data are {told}: averages over them are not those of the paper, and not compared.")
     if lacking:
         names = sorted({unit.describe() for unit in results.missing})
         shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
