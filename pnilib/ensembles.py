@@ -20,7 +20,7 @@ from pnilib.prediction import Calibration, Prediction
 
 __all__ = ["ensemble_predictions", "predict_members", "require_alike"]
 
-_FREE = ("backbone", "weights", "agg_patch", "dim", "feature_norm", "seed")
+_FREE = ("backbone", "levels", "weights", "aggregation", "agg_patch", "dim", "feature_norm", "seed")
 """What members may differ in: the features, and the seed."""
 
 _REFINED = {f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] in ("defects", "refinement", "fusion")}

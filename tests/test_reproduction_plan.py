@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_grid import tiny_data, tiny_request
 
+from pnilib.ensembles import require_alike
 from pnilib.errors import PNIError
 from pnilib.estimate import PAPER_COUNTS
 from pnilib.reproduction.cost import paper_sources, work_of
@@ -52,6 +53,14 @@ def test_every_setting_of_table_s7_is_there_once_a_seed(plan: Plan) -> None:
             changed = {key: value for key, value in values.items() if value != without[key]}
             assert changed == (change or dict(sigma=without["sigma"] / 2))
     assert [name for name, config in thrown.items() if config.image_score == "reweight"] == ["B23 reweight/A"]
+
+
+@pytest.mark.parametrize("profile", MEMBERS)
+def test_backbones_of_an_ensemble_may_be_averaged(profile: str) -> None:
+    request = Request(profile, {"mvtec": (), "btad": (), "visa": ()})
+    configs = [request.config(member, 0) for member in request.members]
+    require_alike(list(request.members), configs, refined=True)
+    assert len({(one.backbone, one.levels, one.agg_patch) for one in configs}) == len(configs) == 3
 
 
 def test_what_is_needed_comes_first(plan: Plan) -> None:
