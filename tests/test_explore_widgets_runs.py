@@ -237,7 +237,7 @@ def test_a_result_that_a_category_lacks(store: Path, tmp_path: Path) -> None:
     """Half of a run: what is there shows, and nothing of another result stays on the screen."""
     (next(store.glob("mvtec/one/*/seed0/network-PNI-*")) / "unit.json").unlink()
     screen = show(store, tmp_path)
-    assert "1 units not finished, left out" in "".join(html_traits(screen))
+    assert "not finished, left out: 1" in "".join(html_traits(screen))
     assert screen.result.value == "PNI" and {key for key, _ in on_cards(screen)} == {f"{TWO}:{i}" for i in range(8)}
     screen.category.value = ONE
     assert "has no result &#x27;PNI&#x27;: choose one of E" in screen.state.message.value

@@ -280,10 +280,11 @@ def _verdict(found: Explanation, level: float) -> str:
     looks, the rest to the gates.
     """
     free = not any(found.n_shut.values()) and not any(match.added for match in found.matches.values())
+    make = "the veto makes" if "veto" in found.matches else "the gates make"
     counted = sum(match.distance + match.added for match in found.matches.values()) / len(found.matches)
     if math.isnan(level):
         added = counted - found.nearest.distance
-        made = "no gate stands between it and its nearest neighbor" if free else f"the gates make {added:.3g} of it"
+        made = "no gate stands between it and its nearest neighbor" if free else f"{make} {added:.3g} of it"
         return f"So it counts as {counted:.3g} away, and {made}; how far a normal patch is, the run does not say."
     beyond = counted - level
     if beyond <= 0.05 * level:
@@ -294,8 +295,8 @@ def _verdict(found: Explanation, level: float) -> str:
     gates = counted - max(found.nearest.distance, level)
     which = "its place more than its looks" if gates > 0.5 * beyond else "its looks more than its place"
     if gates <= 0.05 * beyond:
-        which = "how it looks, and the gates change little"
+        which = f"how it looks, and {'the veto changes' if 'veto' in found.matches else 'the gates change'} little"
     return (
-        f"So it is {which}: of the {beyond:.3g} that it is farther than a normal patch ({level:.3g}), the gates make "
+        f"So it is {which}: of the {beyond:.3g} that it is farther than a normal patch ({level:.3g}), {make} "
         f"{gates:.3g}."
     )

@@ -67,7 +67,7 @@ class Explorer(W.VBox):  # type: ignore[misc]
         if opened.unfinished:
             lines = "<br>".join(escape(line) for line in opened.unfinished)
             title.value += (
-                f"<details><summary>{len(opened.unfinished)} units not finished, left out</summary>{lines}</details>"
+                f"<details><summary>not finished, left out: {len(opened.unfinished)}</summary>{lines}</details>"
             )
         self.result = W.Dropdown(options=opened.labels, description="result").add_class("pni-result")
         choices = ([ALL] if len(keys) > 1 else []) + keys

@@ -63,7 +63,8 @@ def pixel_html(
         head = f"{name}: allows none, so the farthest counts" if none else f"{name}: nearest allowed"
         if name == "veto":
             head = "soft veto: what counts"
-        title = f"{head}, and {found.n_shut[name]:,} that are shut (\u03c4 = {found.tau:.2g})"
+        title = f"{head}, and {found.n_shut[name]:,} that are "
+        title += "passed over" if name == "veto" else f"shut (\u03c4 = {found.tau:.2g})"
         cards = [matched(match, "farthest" if none else "allowed"), *(shut(m, name) for m in found.shut[name])]
         parts.append(_row(title, cards))
     if math.isfinite(found.nearest.p_position):
