@@ -229,7 +229,7 @@ def timm_name(config: PNIConfig) -> str:
     if not timm.is_model(name):
         known = [*TORCHVISION, "scattering", *timm.list_models()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`pni backbones` lists the usual ones"
+        hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`pni backbones` lists the usual ones"
         raise PNIError(f"backbone={config.backbone}: no network of torchvision's or timm's has this name: {hint}")
     return name
 

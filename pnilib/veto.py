@@ -64,8 +64,9 @@ def fit_veto(
     if len(chosen) == 0:
         return SoftVeto(1.0, 0.0, ones)
     alpha = fit_concentration(bin_idx, position.n_bins, config.patch, border)
-    plain = config.replace(setting="A")
-    soft = config.replace(setting="position", gate="soft", level_power=0.0, lambda_=1.0, likelihood="exp")
+    unit = config.replace(baseline="A", image_score="max", lambda_=1.0, likelihood="exp")  # distances as they are
+    plain = unit.replace(setting="A")
+    soft = unit.replace(setting="position", gate="soft", level_power=0.0)
 
     def scored(i: int, variant: PNIConfig, veto: SoftVeto | None) -> tuple[Tensor, Tensor]:
         image = torch.from_numpy(np.array(features[i])).to(device)

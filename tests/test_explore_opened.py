@@ -15,6 +15,7 @@ from pnilib.errors import PNIError
 from pnilib.evaluation import METRICS
 from pnilib.explore import Category, open_exploration
 from pnilib.pni import PNI
+from pnilib.reproduction.settings import COMBINED, DETECTOR
 
 __all__ = ["tiny_store"]
 
@@ -44,7 +45,8 @@ def only(run: Path) -> Category:
 def test_a_finished_run_has_what_its_files_say(tiny_store: Path) -> None:
     opened = open_exploration(tiny_store)
     assert list(opened.categories) == [f"mvtec/{name}" for name in CATEGORIES] and opened.unfinished == []
-    assert opened.labels[:4] == ["PNI", "E", "B", "A"] and set(opened.labels) == set("ABCDEF") | {"PNI"}
+    assert opened.labels[:5] == ["PNI", "E", "position", "B", "A"]
+    assert set(opened.labels) == {*DETECTOR, *COMBINED, "PNI"}
     files = 0
     for category in opened.categories.values():
         assert category.older == []
@@ -65,7 +67,7 @@ def test_a_finished_run_has_what_its_files_say(tiny_store: Path) -> None:
                     assert maps.max((1, 2)).tolist() == result.table["score"].tolist()
             else:
                 assert maps is None
-    assert files == 2 * 7
+    assert files == 2 * 11
     assert opened.categories["mvtec/two parts"].names[3] == f"two parts/test/bad/{ODD}"
 
 

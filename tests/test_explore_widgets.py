@@ -1,7 +1,6 @@
 """The explorer without a browser: what its widgets show is compared with the run's files."""
 
 import json
-import math
 import re
 from html import unescape
 from pathlib import Path
@@ -119,15 +118,16 @@ def test_the_answer_is_the_explanation(screen: Explorer, tiny_store: Path) -> No
         assert screen.image.pixel == pixel
         for name in screen.image.setting.options:
             screen.image.setting.value = name
-            config = base.config.replace(setting=name)
+            config = category.results[name].config
             border = config.border_cells if config.border == "replicate" else 0
             found = explain_cell(model, features, cell_at(*pixel, 64, grid, border), config)
-            at = np.load(f"{category.results[name].place}.maps.npy")[i][pixel] if name != "position" else None
+            kept = category.results[name].maps
+            at = None if kept is None else kept[i][pixel]
             if at is None:  # the run kept no map: the model's
                 variant = {name: config}
                 image = category.image(i)[None]
                 at = model.predict_variants(image, variant)[name].maps[0][pixel]
-            limit = math.nan if name == "position" else facts(tiny_store, TWO, name)["i_threshold"]
+            limit = facts(tiny_store, TWO, name)["i_threshold"]
             answer = screen.image.answer.value
             words = re.search(r'<p class="pni-sentence"[^>]*>(.*?)</p>', answer)
             assert words is not None and unescape(words[1]) == sentence(

@@ -225,7 +225,7 @@ def test_models_cleaned_away(store: Path, tmp_path: Path) -> None:
     """`pni runs --clean models`: the fit is unfinished again; what the network found is still a run."""
     clean_store(store, "models")
     screen = show(store, tmp_path)
-    assert screen.result.options == ("PNI",) and "2 units not finished" in require_harmless(screen)
+    assert screen.result.options == ("PNI",) and "not finished, left out: 2" in require_harmless(screen)
     assert numbers(screen)["FP"] == sum(facts(store, key, "PNI")["fp"] for key in (ONE, TWO))
     screen.show(ONE, 1)
     assert list(screen.image.maps) == ["PNI"] and "input, true outline" in panels(screen)

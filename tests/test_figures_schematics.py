@@ -52,7 +52,7 @@ def test_shapes_are_those_of_a_real_image(config):
     images = torch.rand(1, 3, config.image_crop, config.image_crop)
     assert level_shapes(config) == tuple(tuple(level.shape[1:]) for level in embedder.backbone(images))
     h, w = embedder.embed(images).shape[1:3]
-    d = config.dim  # the demo's once half_whiten is fitted
+    d = embedder.dim
     boxes = overview_boxes(config)
     assert boxes["features"][1] == boxes["test features"][1] == f"{h} × {w} × {d}"
     assert boxes["features"][-1] == f"N = n × {h * w:,}"
@@ -66,7 +66,7 @@ def test_shapes_are_those_of_a_real_image(config):
     "config", [DEMO, TINY, TINY.replace(mlp_dropout=0.5, mlp_layers=1), TINY.replace(mlp_dropout=0.25)]
 )
 def test_layers_are_those_of_the_real_mlp(config):
-    real = NeighborhoodMLP(config.dim, config.dist_size, config)
+    real = NeighborhoodMLP(Embedder(config).dim, config.dist_size, config)
     layers = mlp_layers(config)
     linear = [m for m in real.modules() if isinstance(m, nn.Linear)]
     assert [(layer.inputs, layer.neurons) for layer in layers] == [(m.in_features, m.out_features) for m in linear]
@@ -115,7 +115,9 @@ def test_switches_show():
     assert overview_boxes(TINY.replace(setting="A"))["score"][-2] == "no gate"
     assert overview_boxes(TINY.replace(setting="B"))["score"][-2] == "gate: MLP"
     assert overview_boxes(TINY.replace(setting="position"))["score"][-2] == "gate: histogram"
-    assert overview_boxes(DEMO)["features"][2:4] == ("single cells", "standardised: half_whiten")
+    single = PNIConfig.profile("scattering").replace(agg_patch=1)
+    assert overview_boxes(single)["features"][2:4] == ("single cells", "standardised: half_whiten")
+    assert overview_boxes(DEMO)["features"][2] == "mean of 3 × 3 cells"
     assert overview_boxes(TINY.replace(refine_grad="off", refine_loss="mse"))["refinement"][2] == "loss: mse"
     assert overview_boxes(TINY.replace(tau="dist"))["score"][2] == "τ = 1 / (2 |C_dist|)"
 

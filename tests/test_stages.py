@@ -109,10 +109,10 @@ def test_a_field_changes_its_stage_and_none_before(name: str, data: Dataset, wei
 
 
 def test_fields_of_later_stages_change_nothing_that_is_fitted(data: Dataset, plain: Any) -> None:
-    """All of them at once, each at another allowed value; `setting` chooses among stages: below."""
+    """All of them at once, each at another allowed value; `setting` and `gate` choose among stages: below."""
     late = {}
     for f in dataclasses.fields(PNIConfig):
-        if f.metadata["stage"] not in FITTED and f.name != "setting":
+        if f.metadata["stage"] not in FITTED and f.name not in ("setting", "gate"):
             low, choices = f.metadata["low"], f.metadata["choices"]
             allowed = choices or ([low, f.metadata["high"]] if low is not None else ["builtin", "scar", "1,1,1,1"])
             late[f.name] = next(value for value in allowed if value != getattr(BASE, f.name))
