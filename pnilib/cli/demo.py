@@ -45,8 +45,9 @@ def chosen_notebooks(folder: Path, names: list[str] | None) -> list[Path]:
     return chosen or list(found.values())
 
 
-LESSONS = ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
-"""Notebooks that `pni demo` runs; the others show what `pni reproduce` computes, and run there."""
+LESSONS = ["07", "00", "01", "02", "03", "04", "05", "06", "08"]
+"""Notebooks that `pni demo` runs, the longest first, since side by side it would end last.  The others show what
+`pni reproduce` computes, and run there."""
 
 SHOWN_RULES = {
     "A": dict(setting="A"),
