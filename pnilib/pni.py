@@ -191,7 +191,7 @@ class PNI:
             )
         if self.coreset is not None and is_soft(config) and self.veto is None:
             raise PNIError(
-                "gate=soft: the model was fitted without its constants: fit with gate=soft and setting=position or E"
+                "gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft"
             )
 
     @property

@@ -84,7 +84,7 @@ def row_minimum(values: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], 
     """Each row's smallest value and where it first stands: `values.min(1)`, on a CPU ten times as fast by NumPy."""
     if values.device.type != "cpu":
         return values.min(1)
-    idx = torch.from_numpy(values.numpy().argmin(1))
+    idx = torch.from_numpy(values.detach().numpy().argmin(1))
     return values.gather(1, idx[:, None])[:, 0], idx
 
 

@@ -63,6 +63,15 @@ def test_backbones_of_an_ensemble_may_be_averaged(profile: str) -> None:
     assert len({(one.backbone, one.levels, one.agg_patch) for one in configs}) == len(configs) == 3
 
 
+@pytest.mark.parametrize("profile", MEMBERS)
+def test_the_soft_veto_is_fitted_where_it_is_looked_at(profile: str) -> None:
+    sources = (Source("mvtec", "", "bottle"),)
+    plan = build_plan(Request(profile, {"mvtec": sources, "btad": (), "visa": ()}, (0,)))
+    every = [(unit, name, config) for unit in plan.units for name, config in unit.variants.items()]
+    assert {name for _, name, config in every if config.gate == "soft"} == {"soft"}
+    assert {unit.name for unit, _, _ in every if unit.config.gate == "soft"} == {"soft"}
+
+
 def test_what_is_needed_comes_first(plan: Plan) -> None:
     seen: set[Unit] = set()
     for unit in plan.units:

@@ -141,7 +141,7 @@ def demo(
     from pnilib.runner import run_all, summary_text  # seconds to import: not for `pni --help`
 
     began = time.perf_counter()
-    settings, place = build_config(profile, set_, seed).replace(setting="E", gate="soft"), device_name(device)
+    settings, place = build_config(profile, set_, seed).replace(setting="E", gate="hard"), device_name(device)
     side_by_side = workers if workers is not None else default_workers(place)
     if side_by_side < 1:
         raise PNIError("--workers: give 1 or more")

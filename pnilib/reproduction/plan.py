@@ -158,10 +158,10 @@ class Request:
         return MEMBERS[self.profile]
 
     def config(self, member: str, seed: int) -> PNIConfig:
-        """Of one backbone.  What the user overrides wins over the member, but for the backbone itself."""
+        """Of one backbone, behind hard gates.  What the user overrides wins over the member, but for the backbone."""
         own = self.members[member]
         overrides = {name: value for name, value in self.overrides.items() if name != "backbone"}
-        return self.base.replace(**(own | overrides), seed=seed, setting="E")
+        return self.base.replace(**(own | overrides), seed=seed, setting="E", gate="hard")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -39,9 +39,9 @@ DETECTOR: dict[str, tuple[float, dict[str, Any]]] = {
 
 COMBINED: dict[str, dict[str, Any]] = {
     "position": dict(setting="position", gate="hard"),
-    "E prob": dict(setting="E", combine="prob"),
+    "E prob": dict(setting="E", combine="prob", nb_gate="exact"),
     "E score": dict(setting="E", combine="score"),
-    "E product": dict(setting="E", combine="product"),
+    "E product": dict(setting="E", combine="product", nb_gate="exact"),
 }
 """Further ways to use the two sources, scored on the detector's fit (Table X3)."""
 
@@ -109,7 +109,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 (README), whose 60 minutes allow shorter trainings than `pni refine` does, too."""
 
 RULES: dict[str, dict[str, Any]] = {
-    "prob": dict(setting="E", combine="prob"),
+    "prob": dict(setting="E", combine="prob", nb_gate="exact"),  # the released gate by rank has no one probability
     "score": dict(setting="E", combine="score"),
     "A": dict(setting="A"),
 }
