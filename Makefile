@@ -47,7 +47,7 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks
 
 student: $(VENV)/installed
-	$(BIN)/python -c "from pnilib.runner import strip_solutions; print(*strip_solutions('notebooks', 'student'), sep='\n')"
+	$(BIN)/python -c "from pnilib.apps.notebooks.runner import strip_solutions; print(*strip_solutions('notebooks', 'student'), sep='\n')"
 
 bench: $(VENV)/installed
 	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
@@ -57,7 +57,7 @@ clean:
 
 # Stamps: installed again only when pyproject.toml changes.
 $(VENV)/installed: pyproject.toml
-	$(call environment,.)
+	$(call environment,.[all])
 
 $(VENV)/installed-dev: pyproject.toml
 	$(call environment,.[dev])

@@ -29,7 +29,7 @@ from pnilib.coreset import coreset_size, greedy_k_center
 from pnilib.coreset_parts import covering_radius, k_center_of_parts, parts_of_file
 from pnilib.data import load_dataset
 from pnilib.demo import make_demo
-from pnilib.features import Embedder, extract, raw_features
+from pnilib.features.extraction import Embedder, extract, raw_features
 
 KINDS = ("clusters", "demo")
 

@@ -20,11 +20,10 @@ from typing import Any
 
 import torch
 
+from pnilib.apps.estimate import estimate_plan
+from pnilib.apps.reproduce.plan import Request, build_plan, sources_of
+from pnilib.apps.reproduce.units import run_unit
 from pnilib.demo import make_demo
-from pnilib.estimate import estimate_work
-from pnilib.reproduction.cost import work_of
-from pnilib.reproduction.plan import Request, build_plan, sources_of
-from pnilib.reproduction.units import run_unit
 
 COUNTED = {
     "dist_size": 32, "mlp_epochs": 1, "refine_iterations": 4, "pool_images": 8, "calibration_images": 2,
@@ -61,7 +60,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         request = Request("paper", {"mvtec": sources, "btad": (), "visa": ()}, (0,), (0,), changes)
         plan = build_plan(request, ["A", "B", "E", "PNI"], switches=False)
         began = time.perf_counter()
-        expected = estimate_work(work_of(plan, {sources[0]: (options.n_train, 2 * options.n_test)}), device="cpu")
+        expected = estimate_plan(plan, {sources[0]: (options.n_train, 2 * options.n_test)}, "cpu")
         print(f"estimated in {time.perf_counter() - began:.0f} s", flush=True)
         rows: dict[str, dict[str, Any]] = {}
         for unit in plan.units:
@@ -73,7 +72,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
             row["measured"] += time.process_time() - began
             print(f"{unit.describe()}: {time.process_time() - began:.0f} s of processor time", flush=True)
         for kind, row in rows.items():
-            row["estimated"] = expected.of(kind=kind).seconds
+            row["estimated"] = sum(cost.seconds for (_, of), cost in expected.items() if of == kind)
         return list(rows.values())
 
 

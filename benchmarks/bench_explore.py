@@ -38,12 +38,12 @@ import torch
 from bench_coreset import Peak
 from PIL import Image
 
-from pnilib.artefacts import write_artefact, write_json
+from pnilib.apps.reproduce.plan import slug
 from pnilib.config import PNIConfig
 from pnilib.data import Split, load_dataset
+from pnilib.detector.pni import PNI
 from pnilib.metrics.ranking import f1_max
-from pnilib.pni import PNI
-from pnilib.reproduction.plan import slug
+from pnilib.store.artefacts import write_artefact, write_json
 
 LIMITS = {"first view": 3.0, "threshold": 0.1, "pixel": 0.3}
 """s, of issue 5; the threshold's and the pixel's for the slowest."""
@@ -172,8 +172,8 @@ def measure(which: str, folder: Path) -> dict[str, Any]:
     """In a fresh process: `whole`, `single`, or `all at once`."""
     report: dict[str, Any] = {}
     with Peak() as peak:
-        import pnilib.explore.widgets as widgets
-        from pnilib.explore.widgets import samples_tab, state
+        import pnilib.apps.explore.widgets as widgets
+        from pnilib.apps.explore.widgets import samples_tab, state
 
         memory = {"import": rss()}
         if which == "all at once":
@@ -250,7 +250,7 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
 
 def time_import() -> float:
     """Of the widgets alone, in a fresh process, files in the page cache."""
-    code = "import time; t = time.perf_counter(); import pnilib.explore.widgets; print(time.perf_counter() - t)"
+    code = "import time; t = time.perf_counter(); import pnilib.apps.explore.widgets; print(time.perf_counter() - t)"
     return min(
         float(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
         for _ in range(2)
@@ -296,7 +296,7 @@ def table_of(report: dict[str, Any]) -> str:
         return f"{1000 * found['median']:.0f} ({1000 * found['worst']:.0f})"
 
     rows = [
-        ("import of pnilib.explore.widgets, s", f"{report['import']:.2f}", ""),
+        ("import of pnilib.apps.explore.widgets, s", f"{report['import']:.2f}", ""),
         ("opening to the first view, s", f"{whole['first view']:.2f}", "3"),
         ("the same, all images in one category", f"{single['first view']:.2f}", "3"),
         ("another category, ms", ms(whole["category"]), ""),

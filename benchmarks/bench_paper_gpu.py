@@ -21,11 +21,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from pnilib.apps.estimate import Speeds, estimate, total
 from pnilib.config import PNIConfig
 from pnilib.data import Split
-from pnilib.estimate import estimate
+from pnilib.detector.pni import PNI
 from pnilib.machine import peak_memory
-from pnilib.pni import PNI
 
 
 def images_in(folder: Path, n: int, side: int, split: str) -> Split:
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
                                 mlp_layers=3, mlp_width=64, mlp_epochs=2, calibration_images=4)  # fmt: skip
         n_train, n_test = options.train or 12, options.test or 4
     train, test = (images_in(work, n, config.image_resize, s) for n, s in ((n_train, "train"), (n_test, "test")))
-    expected = estimate(config, n_train, n_test, options.device)
+    expected = estimate(config, n_train, n_test, Speeds(config, n_train, options.device))
     on_gpu = torch.device(options.device).type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(options.device)
@@ -64,10 +64,10 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "n_train": n_train,
         "n_test": n_test,
         "seconds": measured,
-        "estimated_seconds": {stage.name: stage.seconds for stage in expected.stages},
+        "estimated_seconds": {name: cost.seconds for name, cost in expected.items()},
         "peak_gpu_gb": torch.cuda.max_memory_allocated(options.device) / 1e9 if on_gpu else None,
         "peak_host_gb": peak_memory() / 1e9,
-        "estimated_gb": expected.memory / 1e9,
+        "estimated_gb": total(expected.values()).memory / 1e9,
         "loss": [row["loss"] for row in model.history],
     }
 

@@ -23,9 +23,9 @@ from bench_coreset import Peak, timed
 
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset
-from pnilib.inference import score_image
+from pnilib.detector.inference import score_image
+from pnilib.detector.pni import PNI
 from pnilib.neighborhood import NeighborhoodMLP, gather_neighbors, log_probability
-from pnilib.pni import PNI
 from pnilib.position import PositionHistogram
 from pnilib.scoring import gate, mean_probability, tau
 
@@ -65,10 +65,10 @@ def literal(model: PNI, features: torch.Tensor) -> torch.Tensor:
     assert model.coreset is not None and model.position is not None and model.mlp is not None
     config, coreset = model.config, model.coreset
     flat = features.flatten(0, 1)
-    neighbors = gather_neighbors(features[None], torch.arange(len(flat)), config)
+    neighbors = gather_neighbors(features[None], torch.arange(len(flat)), neighbor_offsets(config.patch), config.nb_pad)
     p_neighborhood = log_probability(model.mlp(neighbors), config.temperature).exp()
     probability = mean_probability(p_neighborhood, model.position.probability(slice(None)))
-    is_open = gate(probability, tau(config, len(coreset.embedding), coreset.n_dist))[:, coreset.emb_to_dist]
+    is_open = gate(probability, tau(len(coreset.embedding)))[:, coreset.emb_to_dist]
     ordered, order = torch.cdist(flat, coreset.embedding).sort(dim=1)
     first = is_open.gather(1, order).float().argmax(1, keepdim=True)
     return ordered.gather(1, first)[:, 0]

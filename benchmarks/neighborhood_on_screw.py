@@ -29,7 +29,7 @@ from torch import Tensor
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset, select_coreset
 from pnilib.data import load_dataset
-from pnilib.features import Embedder
+from pnilib.features.extraction import Embedder
 from pnilib.maps import anomaly_maps, repeat_inner
 from pnilib.metrics import PixelStatistics, image_auroc
 from pnilib.neighborhood import NeighborhoodMLP, log_probability, train_neighborhood
@@ -48,7 +48,7 @@ from pnilib.synthesis.foreground import foreground_mask
 
 SCREW = PNIConfig(backbone="tf_efficientnet_lite0", aggregation="concat", agg_patch=3)
 RUNS: dict[str, dict[str, Any]] = {
-    "main": {}, "held_out": {}, "leaked": dict(nb_centre="leaked"), "border": dict(border="replicate"),
+    "main": {}, "held_out": {}, "leaked": dict(released="centre_leak"), "border": dict(border="replicate"),
     "seed1": dict(seed=1), "seed2": dict(seed=2),
 }  # fmt: skip
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -139,7 +139,7 @@ class Fitted:
         self.position = PositionHistogram(count_positions(self.target.numpy(), self.n_dist, config.patch, border))
         self.p_position = self.position.probability(slice(None)).to(screw.device)
         self.marginal = self.position.marginal().to(screw.device)
-        self.tau = tau(config, len(self.vectors), self.n_dist)
+        self.tau = tau(len(self.vectors))
         self.seconds = time.perf_counter() - began
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pnilib.estimate import PAPER_COUNTS
+from pnilib.published import PAPER_COUNTS
 
 SIZE = 72, 64  # px, width and height: not square
 DRY_RUN = {

@@ -14,10 +14,10 @@ what can be skipped, with their rounding error allowed for; what is compared is 
 so the picks equal those of `greedy_k_center_reference`, index for index.
 
 Memory beyond the features: 12 bytes a point, the pool, and blocks of `BLOCK_BYTES`; the features may be a
-memory-mapped array.  The paper's release projects the features first and drops the start point: switch B17.
+memory-mapped array.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -263,12 +263,19 @@ class Coreset:
 
 
 def select_coreset(
-    features: Float32[ndarray, "n gh gw d"], config: PNIConfig, *, device: str = "cpu", progress: bool = False
+    features: Float32[ndarray, "n gh gw d"],
+    config: PNIConfig,
+    *,
+    project: Callable[[ndarray], ndarray] | None = None,
+    keep_start: bool = True,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> Coreset:
     """Choose C_emb and C_dist from the training features (PNI sec. 3.1, 3.2).
 
-    With border=replicate only interior cells are candidates.  Where |C_emb| would be below `dist_size`,
-    C_dist is all of C_emb (the release lets C_dist outgrow it, B18).
+    `project`: what greedy k-center sees instead of the features (n, d).  `keep_start`: whether the random start point
+    is a member.  With border=replicate only interior cells are candidates.  Where |C_emb| would be below `dist_size`,
+    C_dist is all of C_emb.
     """
     n, gh, gw, d = features.shape
     flat = features.reshape(-1, d)
@@ -283,9 +290,9 @@ def select_coreset(
     generator = np.random.default_rng([config.seed, 1])
     start = int(generator.integers(n_candidates))
     start = start if rows is None else int(rows[start])
-    dropped = config.coreset_start == "dropped" and size < n_candidates
+    dropped = not keep_start and size < n_candidates
     found = greedy_k_center(
-        _projected(flat, config),
+        flat if project is None else project(flat),
         size + dropped,
         start,
         rows=rows,
@@ -306,29 +313,3 @@ def select_coreset(
         cell_idx=torch.from_numpy(picks % (gh * gw)),
         radii=torch.from_numpy(radii),
     )
-
-
-def _projected(flat: Float32[ndarray, "n d"], config: PNIConfig) -> Float32[ndarray, "n k"]:
-    """The features that greedy k-center sees (B17): `sparse` as scikit-learn's Johnson-Lindenstrauss
-    projection with eps 0.9 (the release), `dense128` a Gaussian map to 128 dimensions (PatchCore)."""
-    if config.coreset_proj == "none":
-        return flat
-    d = flat.shape[1]
-    if config.coreset_proj == "dense128":
-        weight = np.random.default_rng([config.seed, 2]).standard_normal((d, 128)).astype(np.float32)
-        weight /= np.sqrt(128.0, dtype=np.float32)
-    else:
-        from sklearn.random_projection import (
-            SparseRandomProjection,
-            johnson_lindenstrauss_min_dim,
-        )  # a second to import
-
-        jl_dim = int(johnson_lindenstrauss_min_dim(len(flat), eps=0.9))
-        if jl_dim >= d:
-            return flat  # scikit-learn refuses to project upwards
-        projection = SparseRandomProjection(jl_dim, dense_output=True, random_state=config.seed)
-        weight = projection.fit(flat[:1]).components_.T.toarray().astype(np.float32)
-    out = np.empty((len(flat), weight.shape[1]), dtype=np.float32)
-    for low in range(0, len(flat), 16384):
-        out[low : low + 16384] = flat[low : low + 16384] @ weight
-    return out

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pnilib.config.geometry import Geometry
 from pnilib.data import Dataset, Split
 from pnilib.data.appearance import notes_on_truth
+from pnilib.detector.prediction import Prediction
 from pnilib.errors import PNIError
-from pnilib.images import Geometry
 from pnilib.metrics import (
     Interval,
     PixelStatistics,
@@ -24,9 +25,8 @@ from pnilib.metrics import (
     f1_max,
     image_auroc,
 )
-from pnilib.prediction import Prediction
 
-__all__ = ["METRICS", "Evaluation", "checked_test", "evaluate", "lacking"]
+__all__ = ["METRICS", "SHORT_NAMES", "Evaluation", "checked_test", "evaluate", "lacking"]
 
 METRICS = {
     "i_auroc": "I-AUROC",
@@ -45,6 +45,9 @@ METRICS = {
     "normal_fn": "false negatives at the normal-only threshold",
 }
 """Keys of `Evaluation.metrics` and what they mean; areas and F1 in [0, 1]."""
+
+SHORT_NAMES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro_30": "AUPRO", "p_f1_max": "P-F1-max"}
+"""As the paper's tables head their columns."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ described in [21]" (PNI sec. 3.1).  Both are linear in rows and in columns, so o
 
     map = G P G^T,    G = (Gaussian along an axis) (bilinear resize along an axis),  crop x grid
 
-The paper does not define the image score; `image_score` offers the four of the release (B23).  Two are of the map
-(`MAP_SCORES`), and follow it through refinement and ensembles; two are of the patches.
+The paper does not define the image score; `image_score` offers three.  Two are of the map (`MAP_SCORES`), and follow
+it through refinement and ensembles; one is of the patches.
 """
 
 from functools import lru_cache
@@ -48,7 +48,9 @@ def repeat_inner(cells: Shaped[Tensor, "b gh gw *k"], border: int) -> Shaped[Ten
 
 def require_map_score(config: PNIConfig, what: str) -> None:
     """Raises PNIError when the image score is one of the patches, not of `what`, such as "a refined map"."""
-    if config.image_score not in MAP_SCORES:
+    if config.image_score not in MAP_SCORES or "reweighted" in config.released:
+        if "reweighted" in config.released:
+            raise PNIError(f"released=reweighted is of the patches, not of {what}: leave reweighted out of released")
         ways = " or ".join(MAP_SCORES)
         raise PNIError(f"image_score={config.image_score} is of the patches, not of {what}: set image_score to {ways}")
 
@@ -62,30 +64,18 @@ def anomaly_maps(patch_scores: Float32[Tensor, "b gh gw"], size: int, sigma: flo
 
 
 def image_scores(
-    maps: Float32[Tensor, "b h w"],
-    patch_scores: Float32[Tensor, "b gh gw"],
-    nearest_distances: Float32[Tensor, "b gh gw k"],
-    config: PNIConfig,
+    maps: Float32[Tensor, "b h w"], patch_scores: Float32[Tensor, "b gh gw"], config: PNIConfig
 ) -> Float32[Tensor, " b"]:
-    """One score an image (PAPER_AUDIT A.10):
+    """One score an image:
 
     max: of the final map.  raw_max: of the patch scores.  top1: mean of the highest 1 % of the map's pixels.
-    reweight: the release's s (1 - exp(s) / sum_k exp(d_k)), 0 to s: d_k are the k smallest coreset distances of the
-    worst cell, the one whose s = d_1 is largest.  All are feature units, whatever lambda and `baseline`; cells that the
-    border overwrites do not count.
     """
-    if config.image_score == "max":
-        return maps.flatten(1).amax(1)
     if config.image_score == "raw_max":
         return patch_scores.flatten(1).amax(1)
-    if config.image_score == "top1":
-        flat = maps.flatten(1)
-        return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
-    if config.border == "replicate":
-        nearest_distances = repeat_inner(nearest_distances, config.border_cells)
-    flat = nearest_distances.flatten(1, 2)
-    d = flat[torch.arange(len(flat)), flat[..., 0].argmax(1)]
-    return d[:, 0] * (1 - d.softmax(1)[:, 0])
+    flat = maps.flatten(1)
+    if config.image_score == "max":
+        return flat.amax(1)
+    return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
 
 
 def ensemble(maps: list[Float32[ndarray, "n h w"]], limits: list[tuple[float, float]]) -> Float32[ndarray, "n h w"]:

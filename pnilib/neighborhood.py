@@ -10,8 +10,6 @@ every 5 epochs (sec. 4.1).
 
 Batches are gathered from the feature maps as they are needed; the array of all neighborhoods
 (N * cells * (p^2 - 1) * d numbers) never exists.
-
-Switches: B1 centre, B2 dropout, B14 cells, B15 padding, B16 selection.
 """
 
 import math
@@ -25,58 +23,60 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import read_artefact, write_artefact
-from pnilib.checkpoints import load_optimizer, optimizer_tensors
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.store.checkpoints import load_optimizer, optimizer_tensors
 
 __all__ = [
     "NeighborhoodMLP",
     "TrainedMLP",
     "gather_neighbors",
     "log_probability",
-    "taps",
+    "neighbor_offsets",
     "train_neighborhood",
 ]
 
 
-def taps(patch: int, centre: str) -> list[tuple[int, int]]:
-    """Offsets (row, column) of the p^2 - 1 neighbors, row-major.
-
-    `excluded`: all but (0, 0), eq. (7).  `leaked`: the released indexing drops element 41 of 81, which
-    is the right-hand neighbor (0, 1), and keeps the centre (B1).
-    """
+def neighbor_offsets(patch: int) -> list[tuple[int, int]]:
+    """Offsets (row, column) of the p^2 - 1 neighbors, row-major: all of the window but (0, 0), eq. (7)."""
     reach = patch // 2
-    dropped = (0, 0) if centre == "excluded" else (0, 1)
-    offsets = [(h, w) for h in range(-reach, reach + 1) for w in range(-reach, reach + 1)]
-    return [offset for offset in offsets if offset != dropped]
+    window = [(h, w) for h in range(-reach, reach + 1) for w in range(-reach, reach + 1)]
+    return [offset for offset in window if offset != (0, 0)]
 
 
 def gather_neighbors(
-    features: Float32[Tensor, "n gh gw d"], cells: Int64[Tensor, " b"], config: PNIConfig
+    features: Float32[Tensor, "n gh gw d"],
+    cells: Int64[Tensor, " b"],
+    offsets: list[tuple[int, int]],
+    pad: str = "zero",
 ) -> Float32[Tensor, "b inputs"]:
     """Concatenated neighborhoods of some cells, (b, (p^2 - 1) d).
 
-    `cells` indexes the flattened (n, gh, gw).  Outside the map: zeros, or the edge repeated (B15).
+    `cells` indexes the flattened (n, gh, gw).  Outside the map: zeros, or with pad=replicate the edge repeated.
     """
     _, gh, gw, d = features.shape
-    offsets = torch.tensor(taps(config.patch, config.nb_centre), device=cells.device)
-    row = (cells // gw % gh)[:, None] + offsets[:, 0]
-    column = (cells % gw)[:, None] + offsets[:, 1]
+    at_offset = torch.tensor(offsets, device=cells.device)
+    row = (cells // gw % gh)[:, None] + at_offset[:, 0]
+    column = (cells % gw)[:, None] + at_offset[:, 1]
     inside = (row >= 0) & (row < gh) & (column >= 0) & (column < gw)
     at = (cells // (gh * gw))[:, None] * (gh * gw) + row.clamp(0, gh - 1) * gw + column.clamp(0, gw - 1)
     rows = features.view(-1, d).index_select(0, at.flatten().to(features.device)).view(len(cells), -1, d)
-    if config.nb_pad == "zero":
+    if pad == "zero":
         rows = rows * inside.to(rows.device)[:, :, None]
     return rows.flatten(1)
 
 
 class NeighborhoodMLP(nn.Module):
-    """N_MLP fully connected layers; between them batch normalization, ReLU (and dropout, if any)."""
+    """N_MLP fully connected layers; between them batch normalization, ReLU (and dropout, if any).
 
-    def __init__(self, d: int, n_dist: int, config: PNIConfig) -> None:
+    `offsets`: of the neighbors that it sees, (p^2 - 1) of them; left out: eq. (7)'s.
+    """
+
+    def __init__(self, d: int, n_dist: int, config: PNIConfig, offsets: list[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.config = config
+        self.offsets = neighbor_offsets(config.patch) if offsets is None else offsets
         layers: list[nn.Module] = []
         width = (config.patch**2 - 1) * d
         for _ in range(config.mlp_layers - 1):
@@ -96,17 +96,16 @@ class NeighborhoodMLP(nn.Module):
     def logits_map(self, features: Float[Tensor, "b gh gw d"]) -> Float[Tensor, "b gh gw n_dist"]:
         """Logits at every cell of whole feature maps.
 
-        The first layer is one matrix product a tap, added up over the shifted map: no neighborhood is ever
+        The first layer is one matrix product a neighbor, added up over the shifted map: no neighborhood is ever
         written out.  Equal to `forward(gather_neighbors(...))` up to rounding.
         """
         b, gh, gw, d = features.shape
         reach = self.config.patch // 2
-        offsets = taps(self.config.patch, self.config.nb_centre)
         mode = "constant" if self.config.nb_pad == "zero" else "replicate"
         padded = F.pad(features.movedim(3, 1), (reach,) * 4, mode=mode).movedim(1, 3)
-        weight = self.first.weight.view(-1, len(offsets), d)
+        weight = self.first.weight.view(-1, len(self.offsets), d)
         hidden = self.first.bias.repeat(b * gh * gw, 1)
-        for k, (h, w) in enumerate(offsets):
+        for k, (h, w) in enumerate(self.offsets):
             window = padded[:, h + reach : h + reach + gh, w + reach : w + reach + gw]
             hidden.addmm_(window.reshape(-1, d), weight[:, k].T)
         return self.rest(hidden).view(b, gh, gw, -1)
@@ -131,6 +130,8 @@ def train_neighborhood(
     n_dist: int,
     config: PNIConfig,
     *,
+    offsets: list[tuple[int, int]] | None = None,
+    held_out: float = 0.0,
     device: str = "cpu",
     checkpoint: Path | None = None,
     after_epoch: Callable[[int, NeighborhoodMLP], None] | None = None,
@@ -138,34 +139,35 @@ def train_neighborhood(
 ) -> TrainedMLP:
     """Fit the MLP: cross-entropy between its output and the nearest C_dist entry of each centre.
 
-    `features` may stay on the CPU (or in a memory-mapped file) while the network is on `device`.
-    `checkpoint`: a folder rewritten after each epoch; the same call resumes from it and ends in the same bytes.
-    `after_epoch` is called with the number of epochs done and the network, in evaluation mode.
+    `offsets` as in `NeighborhoodMLP`.  `held_out`: share of the patches, drawn at random, whose loss chooses the epoch
+    that is kept; 0 = the last.  `features` may stay on the CPU (or in a memory-mapped file) while the network is on
+    `device`. `checkpoint`: a folder rewritten after each epoch; the same call resumes from it and ends in the same
+    bytes. `after_epoch` is called with the number of epochs done and the network, in evaluation mode.
     Raises PNIError when the loss stops being finite; the last epoch's checkpoint is kept.
     """
     n, gh, gw, d = features.shape
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        mlp = NeighborhoodMLP(d, n_dist, config).to(device)
+        mlp = NeighborhoodMLP(d, n_dist, config, offsets).to(device)
     adam = torch.optim.Adam(mlp.parameters(), lr=config.mlp_lr)
     cells = torch.arange(n * gh * gw).view(n, gh, gw)
     if config.border == "replicate":
         b = config.border_cells
         cells = cells[:, b:-b, b:-b]
     cells = cells.flatten()[torch.randperm(cells.numel(), generator=_generator(config, -1))]
-    n_val = int(config.mlp_val_fraction * len(cells)) if config.mlp_select == "best" else 0
-    held_out, cells = cells[:n_val], cells[n_val:].sort().values
+    n_val = int(held_out * len(cells))
+    unseen, cells = cells[:n_val], cells[n_val:].sort().values
     if len(cells) < 2:
         raise PNIError("the neighborhood MLP needs at least 2 training patches: add images")
     target = target_idx.flatten()
     history: list[dict[str, float]] = []
-    best: dict[str, Tensor] = {}  # with mlp_select=best
+    best: dict[str, Tensor] = {}  # where patches are held out
     if checkpoint is not None and checkpoint.exists():
         history, best = _load_checkpoint(checkpoint, mlp, adam)
 
     def loss_of(batch: Tensor) -> Tensor:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bf16"):
-            logits = mlp(gather_neighbors(features, batch, config).to(device))
+            logits = mlp(gather_neighbors(features, batch, mlp.offsets, config.nb_pad).to(device))
         return F.cross_entropy(logits.float(), target[batch].to(device))
 
     steps = [len(part) > 1 for part in cells.split(config.mlp_batch)].count(True)
@@ -196,7 +198,7 @@ def train_neighborhood(
         mlp.eval()
         if n_val:
             with torch.no_grad():
-                losses = [float(loss_of(part)) * len(part) for part in held_out.split(config.mlp_batch)]
+                losses = [float(loss_of(part)) * len(part) for part in unseen.split(config.mlp_batch)]
             row["val_loss"] = sum(losses) / n_val
         history.append(row)
         if n_val and row["val_loss"] <= min(past["val_loss"] for past in history):

@@ -6,8 +6,6 @@ text after it says: "features in the p x p neighborhood are accumulated in the h
 robust estimation" (sec. 3.2).  The window is clipped at the border of the grid.
 
 `PositionHistogram.against` and `fit_concentration` turn the counts into evidence for gate=soft (ours).
-
-Switches: `pos_bins=emb` bins over C_emb, as released (B4); `border=replicate` lets only interior cells vote (B13).
 """
 
 from dataclasses import dataclass
@@ -87,7 +85,7 @@ class PositionHistogram:
 
     @property
     def n_bins(self) -> int:
-        """|C_dist|, or |C_emb| with pos_bins=emb."""
+        """How many bins were counted: |C_dist|."""
         return int(self.counts.shape[2])
 
     def probability(self, cells: slice) -> Float32[Tensor, "b n_bins"]:

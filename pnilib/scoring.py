@@ -1,4 +1,4 @@
-r"""Anomaly score of each patch: PNI eqs. (1)-(8), one function an equation.
+r"""Anomaly score of each patch: PNI eqs. (1)-(8), one function an equation, and the soft veto.
 
     S(x) = -log p(Phi(x) | Omega)                                               (2), without Omega: (1)
     p(Phi(x) | Omega) = sum_c p(Phi(x) | c, Omega) p(c | Omega)                 (3)
@@ -9,16 +9,15 @@ r"""Anomaly score of each patch: PNI eqs. (1)-(8), one function an equation.
 
 Hence S(x) = lambda times the distance to the nearest c whose gate is open.  Both distributions live on
 C_dist; m maps each c_emb to its c_dist.  Eq. (6) is an OR: a gate opens when either source allows c
-(p_nb > 2 tau or p_pos > 2 tau suffices).  `combine=score` (the release) averages two gated scores,
-`combine=product` (ours) lets either source veto.
+(p_nb > 2 tau or p_pos > 2 tau suffices).  `combine=score` averages two gated scores, `combine=product` (ours) lets
+either source veto.
 
 `gate=soft` (ours, setting=position) has no gate: what the position says against a vector, in nats, lengthens its
 distance (`soft_nearest`), and a patch is judged by what normal images score at its place (`SoftVeto.level`).
-
-The release's gate differs from eq. (4) in a way that has a closed form: see `rank_gate`.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,24 +28,28 @@ from pnilib.config import PNIConfig
 
 __all__ = [
     "PatchScores",
+    "Search",
     "SoftVeto",
+    "farthest",
     "gate",
     "gated_nearest",
     "likelihood_score",
     "mean_probability",
     "patch_distances",
     "product_probability",
-    "rank_gate",
     "row_minimum",
     "score_patches",
     "soft_nearest",
     "tau",
 ]
 
+Search = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""(distances, open gates, the bin that each vector belongs to) -> (distance, index) of the vector that counts."""
 
-def tau(config: PNIConfig, n_emb: int, n_dist: int) -> float:
-    """1 / (2 |C_emb|), sec. 3.1; `tau=dist`: 1 / (2 |C_dist|), commented out in the release (B9)."""
-    return 0.5 / (n_emb if config.tau == "emb" else n_dist)
+
+def tau(n_emb: int) -> float:
+    """1 / (2 |C_emb|), sec. 3.1."""
+    return 0.5 / n_emb
 
 
 def gate(probability: Float32[Tensor, "b k"], threshold: float) -> Bool[Tensor, "b k"]:
@@ -88,7 +91,8 @@ def row_minimum(values: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], 
     return values.gather(1, idx[:, None])[:, 0], idx
 
 
-def _farthest(distances: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
+def farthest(distances: Float32[Tensor, "b m"]) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
+    """Each row's largest finite distance, and where it stands."""
     return distances.masked_fill(distances.isinf(), -math.inf).max(1)
 
 
@@ -109,40 +113,20 @@ def gated_nearest(
         left, allowed = distances[shut], is_open[shut]
         allowed = allowed if bin_of is None else allowed[:, bin_of]
         best, best_idx = row_minimum(left.masked_fill(~allowed, math.inf))
-        farthest, farthest_idx = _farthest(left)
-        distance[shut] = torch.where(best.isinf(), farthest, best)
-        idx[shut] = torch.where(best.isinf(), farthest_idx, best_idx)
+        largest, largest_idx = farthest(left)
+        distance[shut] = torch.where(best.isinf(), largest, best)
+        idx[shut] = torch.where(best.isinf(), largest_idx, best_idx)
     return distance, idx
 
 
-def first_part_only(
-    distances: Float32[Tensor, "b m"], distance: Float32[Tensor, " b"], idx: Int64[Tensor, " b"], parts: int
-) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
-    """The release's parallel loop keeps only what its first process of `parts` = 8 writes (B7): a match
-    whose rank is not among the first m / parts is lost, and the farthest vector counts instead (B8)."""
-    rank = (distances < distance[:, None]).sum(1)
-    lost = rank >= distances.shape[1] / parts
-    farthest, farthest_idx = _farthest(distances)
-    return torch.where(lost, farthest, distance), torch.where(lost, farthest_idx, idx)
-
-
-def rank_gate(
-    distances: Float32[Tensor, "b m"], is_open: Bool[Tensor, "b n_dist"], parts: int = 1
-) -> tuple[Float32[Tensor, " b"], Int64[Tensor, " b"]]:
-    """The released neighborhood gate (B6): the rank of the nearest allowed c_dist among C_dist is used as a
-    rank among C_emb.  `is_open` is over C_dist, the first columns of `distances`."""
-    to_dist = distances[:, : is_open.shape[1]]
-    allowed = to_dist.masked_fill(~is_open, math.inf).amin(1, keepdim=True)
-    rank = (to_dist < allowed).sum(1)
-    lost = (rank >= to_dist.shape[1] / parts) | allowed[:, 0].isinf()
-    rank = torch.where(lost, distances.isfinite().sum(1) - 1, rank)
-    ordered, order = distances.sort(dim=1, stable=True)
-    return ordered.gather(1, rank[:, None])[:, 0], order.gather(1, rank[:, None])[:, 0]
+def likelihood_score(distance: Float32[Tensor, "*cells"], lambda_: float) -> Float32[Tensor, "*cells"]:
+    """-log p(Phi | c) of eq. (8), nats: lambda d."""
+    return lambda_ * distance
 
 
 @dataclass(frozen=True)
 class SoftVeto:
-    """Constants of gate=soft, all from normal images (`pnilib.veto`).
+    """Constants of gate=soft, all from normal images (`pnilib.detector.veto`).
 
     alpha: votes that the marginal is worth in p(c | x).  distance: mean distance of a normal patch to the nearest
     vector of other images, feature units; 0 where there are no other images: then nothing is vetoed.  level: mean score
@@ -180,12 +164,6 @@ def soft_nearest(
     return distance, idx
 
 
-def likelihood_score(distance: Float32[Tensor, "*cells"], config: PNIConfig) -> Float32[Tensor, "*cells"]:
-    """-log p(Phi | c) of eq. (8), nats: lambda d; with likelihood=density, lambda d - log(lambda) (B10)."""
-    offset = -math.log(config.lambda_) if config.likelihood == "density" else 0.0
-    return config.lambda_ * distance + offset
-
-
 @dataclass(frozen=True)
 class PatchScores:
     """score: S(x), nats (b,).  match_idx: the C_emb vector it is measured to (b,); with combine=score the
@@ -202,55 +180,48 @@ def score_patches(
     p_position: Float32[Tensor, "b bins"] | None,
     marginal: Float32[Tensor, " bins"] | None,
     emb_to_dist: Int64[Tensor, " m"],
-    n_dist: int,
+    position_bins: Int64[Tensor, " m"] | None,
     config: PNIConfig,
+    threshold: float,
+    *,
+    by_neighborhood: Search = gated_nearest,
+    by_position: Search = gated_nearest,
 ) -> PatchScores:
-    """S(x) of b patches under the configuration's setting, combination and switches.
+    """S(x) of b patches, eq. (2), nats, under the configuration's setting and combination.
 
     `distances` as `patch_distances`; a vector that must not be used (leave-one-image-out) has distance inf.
-    The distributions that the setting does not need may be None.
+    The distributions that the setting does not need may be None.  `emb_to_dist`: each vector's bin in p_neighborhood;
+    `position_bins`: in p_position, None for one bin a vector.
     """
-    threshold = tau(config, distances.shape[1], n_dist)
     nearest, nearest_idx = row_minimum(distances)
+
+    def expected() -> tuple[Tensor, Tensor]:
+        assert p_neighborhood is not None
+        return by_neighborhood(distances, gate(p_neighborhood, threshold), emb_to_dist)
+
+    def in_place(probability: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert probability is not None
+        return by_position(distances, gate(probability, threshold), position_bins)
+
     if config.setting == "A":
+        distance, idx = nearest, nearest_idx
         if config.baseline == "patchcore":
             usable = int(distances[0].isfinite().sum())  # a vector left out is so for every patch
             k = min(config.baseline_neighbors, usable)
-            score = (distances.topk(k, dim=1, largest=False).values ** 2).mean(1)
-        else:
-            score = likelihood_score(nearest, config)
-        return PatchScores(score, nearest_idx, nearest_idx)
-
-    parts = config.gate_chunk
-    position_bins = None if config.pos_bins == "emb" else emb_to_dist
-
-    def gated(is_open: Tensor, bin_of: Tensor | None) -> tuple[Tensor, Tensor]:
-        distance, idx = gated_nearest(distances, is_open, bin_of)
-        return first_part_only(distances, distance, idx, parts) if parts > 1 else (distance, idx)
-
-    def by_neighborhood() -> tuple[Tensor, Tensor]:
-        assert p_neighborhood is not None
-        is_open = gate(p_neighborhood, threshold)
-        return rank_gate(distances, is_open, parts) if config.nb_gate == "rank" else gated(is_open, emb_to_dist)
-
-    def by_position() -> tuple[Tensor, Tensor]:
-        assert p_position is not None
-        return gated(gate(p_position, threshold), position_bins)
-
-    if config.setting == "B":
-        distance, idx = by_neighborhood()
+            distance = (distances.topk(k, dim=1, largest=False).values ** 2).mean(1)
+    elif config.setting == "B":
+        distance, idx = expected()
     elif config.setting == "position":
-        distance, idx = by_position()
+        distance, idx = in_place(p_position)
     elif config.combine == "score":
-        (distance, idx), (other, _) = by_neighborhood(), by_position()
+        (distance, idx), (other, _) = expected(), in_place(p_position)
         distance = (distance + other) / 2
     else:
         assert p_neighborhood is not None and p_position is not None
         p_nb = p_neighborhood[:, emb_to_dist] if position_bins is None else p_neighborhood
         if config.combine == "prob":
-            probability = mean_probability(p_nb, p_position)
+            distance, idx = in_place(mean_probability(p_nb, p_position))
         else:
             assert marginal is not None
-            probability = product_probability(p_nb, p_position, marginal)
-        distance, idx = gated(gate(probability, threshold), position_bins)
-    return PatchScores(likelihood_score(distance, config), idx, nearest_idx)
+            distance, idx = in_place(product_probability(p_nb, p_position, marginal))
+    return PatchScores(likelihood_score(distance, config.lambda_), idx, nearest_idx)

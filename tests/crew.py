@@ -15,7 +15,7 @@ from threading import BrokenBarrierError
 from typing import Any
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pnilib.cli", "pnilib.runner", "pnilib.reproduction.outputs"])
+FORKS.set_forkserver_preload(["pnilib.apps.cli", "pnilib.apps.notebooks.runner", "pnilib.apps.reproduce.outputs"])
 
 STRESS = "PNILIB_STRESS" in os.environ
 """Set by `make stress`: many rounds instead of a few."""
@@ -78,7 +78,7 @@ def pni(words: Sequence[object], folder: Path, status: int = 0, kill_after: floa
 
 
 def _command(words: list[str], folder: Path, log: Path) -> None:
-    from pnilib.cli import main
+    from pnilib.apps.cli import main
 
     os.chdir(folder)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -23,10 +23,10 @@ import pytest
 from PIL import Image
 from tiny_run import CATEGORIES, tiny_store
 
-from pnilib.explore import open_exploration
-from pnilib.explore.notes import Notes
-from pnilib.explore.widgets import Explorer
-from pnilib.explore.widgets.plot import Plot
+from pnilib.apps.explore import open_exploration
+from pnilib.apps.explore.notes import Notes
+from pnilib.apps.explore.widgets import Explorer
+from pnilib.apps.explore.widgets.plot import Plot
 
 __all__ = [
     "HOSTILE",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pnilib.aggregation import Aggregation, aggregate_literal, aggregate_mean, pooling_bands
+from pnilib.features.aggregation import Aggregation, aggregate_literal, aggregate_mean, pooling_bands
 
 
 def random_levels(channels: tuple[int, ...], sides: tuple[tuple[int, int], ...], b: int = 2) -> list[torch.Tensor]:

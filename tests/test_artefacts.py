@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pnilib import artefacts
-from pnilib.artefacts import atomic_write, exclusive, read_artefact, write_artefact, write_csv, write_json
 from pnilib.errors import PNIError
+from pnilib.store import artefacts
+from pnilib.store.artefacts import atomic_write, exclusive, read_artefact, write_artefact, write_csv, write_json
 
 TENSORS = {
     "coreset": {"vectors": torch.arange(6, dtype=torch.float32).reshape(2, 3), "idx": torch.tensor([4, 1])},
@@ -270,7 +270,7 @@ def test_exclusive_refuses_a_second_holder_at_once(tmp_path):
         with pytest.raises(PNIError, match=r"run: another run is writing there"), exclusive(folder):
             pass
         code = (
-            "import sys; from pnilib.artefacts import exclusive\n"
+            "import sys; from pnilib.store.artefacts import exclusive\n"
             "try:\n    exclusive(sys.argv[1]).__enter__()\nexcept ValueError as e: print(e)"
         )
         other = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

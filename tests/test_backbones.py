@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 import torchvision
 
-from pnilib import weights
-from pnilib.backbones import level_shapes, load_backbone
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.scattering import Scattering
+from pnilib.features import weights
+from pnilib.features.backbones import level_shapes, load_backbone
+from pnilib.features.scattering import Scattering
 
 SMALL = PNIConfig().replace(backbone="resnet18", weights="random")
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pnilib import cli
-from pnilib.artefacts import exclusive
+from pnilib.apps import cli
+from pnilib.apps import estimate as estimates
 from pnilib.data import check_dataset, load_dataset
 from pnilib.demo import make_demo
-from pnilib.pni import PNI
+from pnilib.detector.pni import PNI
+from pnilib.store.artefacts import exclusive
 
 SMOKE = ["--profile", "smoke", "--device", "cpu", "--quiet"]
 
@@ -265,7 +266,7 @@ def test_score_new_images_and_resume(
     (images / "text.png").write_text("not a picture")
     words = ("score", run / "cable", images, "--out", tmp_path / "out", "--device", "cpu", "--quiet")
 
-    from pnilib import scored
+    from pnilib.apps import batch as scored
 
     whole, calls = scored._score_one, []
 
@@ -287,27 +288,28 @@ def test_score_new_images_and_resume(
     assert picture_size(tmp_path / "out" / "heatmaps" / "0.png.png") == (96, 96)
 
 
-def test_ablation_writes_the_table_and_resumes(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("ablation", "--dataset", "demo", "--root", demo, "--out", tmp_path, *SMOKE, "--seeds", 2)
+def test_ablation_is_a_view_of_reproduce(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("ablation", "--dataset", "demo", "--root", demo, "--out", tmp_path, *SMOKE, "--seeds", 1, "--workers", 1)
     assert pni(*words) == 0
-    table = (tmp_path / "ablation.csv").read_bytes()
+    table = (tmp_path / "tables" / "table-x3.md").read_text()
     shown = capsys.readouterr()
-    text = shown.out
-    assert NOT_READ in shown.err
-    assert text.count("| leaked |") == 4 and text.count("| excluded |") == 4 and " ± " in text
-    results = pd.read_csv(tmp_path / "ablation.csv")
-    assert set(results.seed) == {0, 1} and results.metric.str.startswith("i_auroc[").any()
-    units = sorted((tmp_path / "units" / "cable").glob("*.csv"))
-    assert len(units) == 4
-    units[0].unlink()  # as if killed before it
-    stamp = units[1].stat().st_mtime_ns
-    assert pni(*words) == 0
-    assert (tmp_path / "ablation.csv").read_bytes() == table and units[1].stat().st_mtime_ns == stamp
+    assert table in shown.out and NOT_READ in shown.err
+    for row in (
+        "A: neither",
+        "B: neighborhood gate",
+        "E: eq. (6)",
+        "E: product (ours)",
+        "soft veto of the place (ours)",
+    ):
+        assert row in table
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "units").rglob("unit.json")}
+    assert pni(*words) == 0 and len(stamps) == 3  # features, the detector, the soft veto's own fit
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "units").rglob("unit.json")} == stamps
 
 
 def test_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert pni("config", "--profile", "released") == 0
-    assert "nb_centre = leaked  (paper: excluded)" in capsys.readouterr().out
+    assert "released = sparse_projection,start_dropped,emb_bins,centre_leak" in capsys.readouterr().out
     for words in (["--help"], ["data", "--help"], ["fit", "-h"]):
         assert pni(*words) == 0
     assert "--set" in capsys.readouterr().out
@@ -316,10 +318,10 @@ def test_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_estimate_says_what_is_free_and_refuses_what_does_not_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pnilib.cli import model as commands
-
-    whole = commands.estimate_run
-    monkeypatch.setattr(commands, "estimate_run", lambda *words: whole(*words, measure=False))
+    whole = estimates.estimate
+    monkeypatch.setattr(
+        estimates, "estimate", lambda config, n_train, n_test, speeds=None: whole(config, n_train, n_test)
+    )
     words = ["estimate", "--profile", "smoke", "--device", "cpu", "--out", tmp_path / "runs"]
     assert pni(*words, "--n-train", 10) == 0
     assert re.search(rf"disk: \S+ \S+ needed, \S+ \S+ free in {tmp_path / 'runs'}$", capsys.readouterr().out, re.M)
@@ -339,7 +341,8 @@ def test_estimate_says_what_is_free_and_refuses_what_does_not_fit(
         (["--dataset", "mvtec", "--root", "{data}", "--set", "sigm=4"], "did you mean sigma"),
         (["--dataset", "mvtec", "--root", "{data}", "--set", "sigma"], "is not NAME=VALUE"),
         (["--dataset", "mvtec", "--root", "{data}", "--set", "sigma=-1"], "0 ... 200"),
-        (["--dataset", "mvtec", "--root", "{data}", "--set", "nb_centre=out"], "excluded | leaked"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "nb_pad=out"], "zero | replicate"),
+        (["--dataset", "mvtec", "--root", "{data}", "--set", "released=density,out"], "released=out: there is no such"),
         (["--dataset", "mvtec", "--root", "{data}", "--option", "split=tile"], "has no option 'split'"),
         (["--dataset", "mvtec", "--root", "{data}", "--device", "cuda:7"], "device cuda:7"),
         (["--root", "{data}"], "Missing option '--dataset'"),

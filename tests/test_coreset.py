@@ -87,23 +87,9 @@ def test_both_coresets_from_one_run() -> None:
     assert found.emb_to_dist[:20].tolist() == list(range(20))
 
 
-def test_border_start_and_small_coreset_switches() -> None:
+def test_border_and_small_coreset() -> None:
     x = grid_features()
     inner = select_coreset(x, PNIConfig(emb_ratio=0.2, border="replicate", border_cells=2))
     rows, columns = inner.cell_idx // 8, inner.cell_idx % 8
     assert rows.min() >= 2 and rows.max() <= 5 and columns.min() >= 2 and columns.max() <= 5
     assert inner.n_dist == len(inner.embedding) == 16  # dist_size 2048 > |C_emb|: C_dist = C_emb
-    kept = select_coreset(x, PNIConfig(emb_ratio=0.1))
-    dropped = select_coreset(x, PNIConfig(emb_ratio=0.1, coreset_start="dropped"))
-    assert torch.equal(kept.embedding[1:], dropped.embedding[:-1]) and len(kept.embedding) == len(dropped.embedding)
-
-
-def test_projection_changes_the_choice_but_not_the_vectors() -> None:
-    x = np.random.default_rng(1).normal(size=(4, 8, 8, 600)).astype(np.float32)
-    plain = select_coreset(x, PNIConfig(emb_ratio=0.1))
-    for name in ("sparse", "dense128"):
-        found = select_coreset(x, PNIConfig(emb_ratio=0.1, coreset_proj=name))
-        assert found.embedding.shape == plain.embedding.shape
-        assert not torch.equal(found.embedding, plain.embedding)
-        again = select_coreset(x, PNIConfig(emb_ratio=0.1, coreset_proj=name))
-        assert torch.equal(found.embedding, again.embedding)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pnilib.config.geometry import Geometry
 from pnilib.data import DATASETS, check_dataset, list_categories, load_dataset
 from pnilib.data.mtd import tile_numbers
 from pnilib.errors import PNIError
-from pnilib.images import Geometry
 
 MTD = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtd"
 needs_mtd = pytest.mark.skipif(not MTD.is_dir(), reason="MTD is not at ../shared/data/mtd")

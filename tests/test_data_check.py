@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from test_data import MTD, btad, mask, mtd, mvtec, needs_mtd, put
 
+from pnilib.config.geometry import Geometry
 from pnilib.data import DATASETS, Finding, check_dataset, load_dataset
 from pnilib.data.appearance import notes_on_images, notes_on_masks
 from pnilib.data.duplicates import near_duplicates, notes_on_repeats, repeated_images, thumbnail
-from pnilib.images import Geometry
 
 
 def check(name: str, root: Path, category: str | None = None, **options) -> dict[tuple[str, str], Finding]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from test_data import mvtec, put
 
-from pnilib.artefacts import exclusive, mark_output, write_json
 from pnilib.data import check_dataset, load_dataset
 from pnilib.data.files import Listing, list_images, refuse_output_around, subfolders
 from pnilib.errors import PNIError
+from pnilib.store.artefacts import exclusive, mark_output, write_json
 
 
 def found(listing: Listing) -> list[str]:

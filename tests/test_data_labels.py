@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_data import mask, put, visa
 
-from pnilib.cli.options import parse_options
+from pnilib.apps.cli.options import parse_options
 from pnilib.data import Dataset, load_dataset
 from pnilib.data.words import is_defect, is_normal, is_part, names_a_fault, sounds_normal
 from pnilib.errors import PNIError

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from test_cli import pni, refused
 
-from pnilib.cli import demo as module
+from pnilib.apps.cli import demo as module
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
+from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
-from pnilib.runs import fit_or_load
-from pnilib.text import read_json
+from pnilib.store.text import read_json
 
 WORDS = ["--profile", "smoke", "--device", "cpu", "--workers", 2, "--quiet"]
 

@@ -5,7 +5,7 @@ import ipywidgets
 import numpy as np
 import pytest
 
-from pnilib.drawing import Drawing, Stroke, canvas, rasterise
+from pnilib.apps.notebooks.drawing import Drawing, Stroke, canvas, rasterise
 from pnilib.errors import PNIError
 from pnilib.synthesis import synthesize
 from pnilib.synthesis.patches import load_patches

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pnilib.config import PNIConfig
-from pnilib.ensembles import ensemble_predictions, require_alike
+from pnilib.detector.ensembles import ensemble_predictions, require_alike
+from pnilib.detector.prediction import Calibration, Prediction
 from pnilib.errors import PNIError
-from pnilib.prediction import Calibration, Prediction
 
 NAMES = ["one", "two"]
 FEATURES = dict(backbone="densenet201", weights="random", agg_patch=3, dim=512, feature_norm="channel", seed=1)
@@ -22,10 +22,12 @@ def test_members_may_differ_in_features_and_seed() -> None:
 
 
 @pytest.mark.parametrize("change", [
-    dict(setting="A"), dict(combine="product"), dict(temperature=1.0), dict(tau="dist"), dict(lambda_=0.99),
-    dict(likelihood="density"), dict(sigma=4.0), dict(image_score="top1"), dict(ens_norm="minmax_test"),
+    dict(setting="A"), dict(combine="product"), dict(temperature=1.0), dict(lambda_=0.99),
+    dict(released="dist_threshold"),
+    dict(released="density"), dict(sigma=4.0), dict(image_score="top1"), dict(ens_norm="minmax_test"),
     dict(mask_resize="floor"), dict(calibration_images=20), dict(border="replicate"), dict(resize="short"),
-    dict(image_resize=500), dict(patch=5), dict(pos_bins="emb"), dict(nb_centre="leaked"), dict(emb_ratio=0.02),
+    dict(image_resize=500), dict(patch=5), dict(released="emb_bins"), dict(released="centre_leak"),
+    dict(emb_ratio=0.02),
     *({name: value} for name, value in REFINEMENT.items()),
 ])  # fmt: skip
 def test_every_other_setting_must_agree(change: dict[str, Any]) -> None:
@@ -34,7 +36,7 @@ def test_every_other_setting_must_agree(change: dict[str, Any]) -> None:
         require_alike(NAMES, [PNIConfig(), PNIConfig(**change)], refined=True)
 
 
-@pytest.mark.parametrize("change", [dict(image_score="raw_max"), dict(setting="A", image_score="reweight")])
+@pytest.mark.parametrize("change", [dict(image_score="raw_max"), dict(setting="A", released="reweighted")])
 def test_a_score_of_the_patches_has_no_mean_map(change: dict[str, Any]) -> None:
     with pytest.raises(PNIError, match="is of the patches, not of an ensemble's map: set image_score to max or top1"):
         require_alike(NAMES, [PNIConfig(**change)] * 2, refined=False)

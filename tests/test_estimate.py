@@ -1,25 +1,23 @@
-"""The sizes are those of the real tensors; more of anything needs more; what will not fit is refused."""
+"""The sizes are those of the real tensors; more of anything needs more; a plan is the sum of its units."""
 
 import math
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from tiny import RESNET, SCATTERING, write_category
 
-from pnilib.backbones import load_backbone
+from pnilib.apps import estimate as module
+from pnilib.apps.estimate import Cost, Free, Speeds, costs_of, estimate, estimate_plan, require, table_text, total
+from pnilib.apps.reproduce.plan import Plan, Request, build_plan, paper_sources
 from pnilib.config import NEEDS, PNIConfig
+from pnilib.detector.dimensions import sizes
+from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
-from pnilib.estimate import Estimate, Free, Stage, estimate, sizes
-from pnilib.neighborhood import NeighborhoodMLP
-from pnilib.pni import PNI
+from pnilib.published import PAPER_COUNTS
 
 PAPER = PNIConfig()
-
-
-def stages(config: PNIConfig, n_train: int = 200, n_test: int = 100, on_disk: bool = True) -> dict[str, Stage]:
-    return {s.name: s for s in estimate(config, n_train, n_test, measure=False, on_disk=on_disk).stages}
+PLENTY = Free(10**12, 10**12, Path())
 
 
 def test_the_papers_sizes_by_hand() -> None:
@@ -28,19 +26,18 @@ def test_the_papers_sizes_by_hand() -> None:
     assert (z.side, z.d, z.cells, z.n_patches) == (60, 1024, 3600, 752_400)
     assert (z.n_emb, z.n_dist, z.mlp_inputs) == (7524, 2048, 81_920)
     assert z.mlp_parameters == 81_921 * 2048 + 8 * 2049 * 2048 + 9 * 2 * 2048 + 2049 * 2048
-    found = stages(PAPER, 209, on_disk=True)
+    found = estimate(PAPER, 209, 100)
     assert found["features"].disk == 752_400 * 1024 * 4  # 3.1 GB
-    assert found["position"].disk == 3600 * 2048 * 2
     assert found["neighborhood"].memory > 16 * z.mlp_parameters + 2 * 2048 * 81_920 * 4
+    assert math.isnan(total(found.values()).seconds)
 
 
 @pytest.mark.parametrize(
     "config",
     [
         SCATTERING,
-        RESNET,
         RESNET.replace(border="replicate", border_cells=1),
-        RESNET.replace(pos_bins="emb", mlp_layers=1),
+        RESNET.replace(released="emb_bins", mlp_layers=1),
         SCATTERING.replace(dist_size=5000),
     ],
 )
@@ -52,126 +49,113 @@ def test_sizes_are_those_of_a_fitted_model(config: PNIConfig, tmp_path: Path) ->
     assert model.coreset.embedding.shape == (z.n_emb, z.d) and model.coreset.n_dist == z.n_dist
     assert model.position.n_bins == z.n_bins
     assert sum(p.numel() for p in model.mlp.parameters()) == z.mlp_parameters
-    disk = stages(config, 4)["features"].disk
-    assert 0 < next((tmp_path / "work").glob("features-*/features.npy")).stat().st_size - disk <= 4096  # the header
-    assert stages(config, 4)["position"].disk == model.position.counts.nbytes
+    file = next((tmp_path / "work").glob("features-*/features.npy"))
+    assert 0 < file.stat().st_size - estimate(config, 4, 1)["features"].disk <= 4096  # the header
 
 
-@pytest.mark.parametrize("layers", [1, 2, 5])
-def test_weights_are_counted(layers: int) -> None:
-    config = SCATTERING.replace(mlp_layers=layers)
-    z = sizes(config, 6)
-    mlp = NeighborhoodMLP(z.d, z.n_dist, config)
-    assert sum(p.numel() for p in mlp.parameters()) == z.mlp_parameters
-    assert mlp.first.in_features == z.mlp_inputs
+@pytest.mark.parametrize("setting", list(NEEDS))
+def test_only_stages_of_the_setting(setting: str) -> None:
+    found = estimate(PAPER.replace(setting=setting), 20, 5)
+    assert [name for name in ("position", "neighborhood") if name in found] == list(NEEDS[setting])
+    assert "calibration" not in estimate(PAPER.replace(calibration_images=0), 20, 5)
+    assert ("veto" in estimate(PAPER.replace(setting=setting, gate="soft"), 20, 5)) == ("position" in NEEDS[setting])
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "densenet201", "scattering"])
-@pytest.mark.parametrize("crop", [72, 96, 100])
-def test_grids_without_building_a_backbone(backbone: str, crop: int) -> None:
-    config = PNIConfig(backbone=backbone, weights="random", image_resize=128, image_crop=crop)
-    levels = load_backbone(config, "cpu")(torch.zeros(1, 3, crop, crop))
-    assert sizes(config, 3).side == levels[0].shape[2]
+def fixed(config: PNIConfig, n_train: int) -> Speeds:
+    """Rates that are not measured: each a round number."""
+    speeds = Speeds(config, n_train, "cpu")
+    speeds.__dict__ |= {"image": 1.0, "flops": 1e9, "pair": 1e-6, "gather": 1e-3, "step": 1e-6}
+    return speeds
 
 
-def test_more_of_anything_needs_more() -> None:
-    def all_memory(config: PNIConfig, n_train: int = 200, n_test: int = 100) -> dict[str, int]:
-        return {name: s.memory for name, s in stages(config, n_train, n_test, on_disk=False).items()}
-
-    base = all_memory(PAPER)
-    for more, grows in [
-        (all_memory(PAPER, n_train=300), {"features", "coreset", "position", "neighborhood", "calibration"}),
-        (all_memory(PAPER, n_test=500), {"scoring", "maps"}),
-        (all_memory(PAPER.replace(emb_ratio=0.02)), {"coreset", "scoring", "maps"}),
-        (all_memory(PAPER.replace(mlp_batch=4096)), {"neighborhood"}),
-        (all_memory(PAPER.replace(dim=2048)), set(base)),
-        (all_memory(PAPER.replace(image_resize=640, image_crop=608)), set(base)),
-    ]:
-        assert all(more[name] >= base[name] for name in base)
-        assert all(more[name] > base[name] for name in grows)
+def test_seconds_by_hand() -> None:
+    config = PNIConfig(setting="A", calibration_images=2)
+    z, speeds = sizes(config, 10), fixed(config, 10)
+    found = estimate(config, 10, 5, speeds, variants=3)
+    assert found["features"].seconds == 10.0 == estimate(PAPER, 10, 5, fixed(PAPER, 10))["features"].seconds
+    pairs = z.cells * z.n_emb * 1e-6
+    assert found["calibration"].seconds == pytest.approx(2 * (1.0 + pairs))
+    assert found["scoring"].seconds == pytest.approx(5 * (1.0 + 3 * (pairs + module.METRICS * 480**2)))
+    twice = estimate(config, 20, 10, fixed(config, 20))
+    assert twice["features"].seconds == 20.0 and twice["coreset"].seconds > 2 * found["coreset"].seconds
+    two = estimate(PAPER, 10, 5, fixed(PAPER, 10), networks=2)["neighborhood"].seconds
+    assert two == 2 * estimate(PAPER, 10, 5, fixed(PAPER, 10))["neighborhood"].seconds > 0
 
 
-def test_a_work_folder_moves_the_features_from_memory_to_disk() -> None:
-    there, here = stages(PAPER, on_disk=True), stages(PAPER, on_disk=False)
-    n_bytes = 200 * 3600 * 1024 * 4
-    for name in ("features", "coreset", "position", "neighborhood", "calibration"):
-        assert here[name].memory - there[name].memory == n_bytes
-    assert there["scoring"] == here["scoring"] or there["scoring"].memory == here["scoring"].memory
-    assert there["features"].disk == n_bytes and here["features"].disk == 0
+def test_every_rate_can_be_measured() -> None:
+    speeds = Speeds(SCATTERING, 4, "cpu")
+    for rate in ("image", "flops", "pair", "gather", "step"):
+        assert getattr(speeds, rate) > 0, rate
 
 
-def test_only_what_the_setting_needs_is_counted() -> None:
-    plain = stages(PAPER.replace(setting="A"))
-    for setting, needs in NEEDS.items():
-        found = stages(PAPER.replace(setting=setting))
-        for part in ("position", "neighborhood"):
-            assert (found[part].memory > 0, found[part].disk > 0) == (part in needs,) * 2
-    assert plain["scoring"].memory < stages(PAPER)["scoring"].memory - 4 * sizes(PAPER, 200).mlp_parameters
-
-
-@pytest.mark.parametrize(("changes", "advice"), [({}, "mlp_batch"), (dict(setting="A", emb_ratio=0.9), "emb_ratio")])
-def test_what_does_not_fit_is_refused_with_advice(changes: dict[str, object], advice: str) -> None:
-    found = estimate(PAPER.replace(**changes), 200, 100, measure=False)
-    assert found.require_memory(found.memory) is found
-    with pytest.raises(PNIError, match=f"needs .* of memory, .* are free: .*{advice}") as caught:
-        found.require_memory(found.memory - 1)
-    assert "\n" not in str(caught.value)
-
-
-def test_disk_and_memory_are_compared_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = estimate(PAPER, 200, 100, measure=False)
-    for memory, disk, expected in [
-        (0, 0, None), (1, 0, "^neighborhood: needs [^;]*$"), (0, 1, "^disk: .* needed, .* free in runs: make room"),
-        (1, 1, "^neighborhood: needs .*; disk: "),
-    ]:  # fmt: skip
-        free = Free(found.memory - memory, found.disk - disk, Path("runs"))
-        if expected is None:
-            assert found.require(free) is found
-            continue
-        with pytest.raises(PNIError, match=expected) as caught:
-            found.require(free)
-        assert "\n" not in str(caught.value)
-    assert Free(10**9, 2 * 10**6, Path("runs")).against(3 * 10**9, 999) == (
-        "memory: 3.0 GB needed, 1.0 GB free; disk: 999 B needed, 2 MB free in runs"
-    )
-    asked: list[Path] = []
-
-    def usage(path: Path) -> tuple[int, int, int]:
-        asked.append(path)
-        return shutil._ntuple_diskusage(9, 2, 7)  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(shutil, "disk_usage", usage)
-    assert Free.now("cpu", tmp_path / "not" / "yet").disk == 7 and asked == [tmp_path]
-
-
-def test_features_that_do_not_fit_belong_on_disk() -> None:
-    with pytest.raises(PNIError, match="work folder"):
-        estimate(PAPER, 10_000, 10, measure=False, on_disk=False).require_memory()
-
-
-def test_no_patches_at_all_is_refused() -> None:
+def test_what_will_not_fit_is_refused_with_advice(tmp_path: Path) -> None:
+    found = estimate(PAPER, 209, 100)
+    require(found, PLENTY)
+    with pytest.raises(PNIError, match=r"neighborhood: needs \S+ GB of memory, 1.0 GB are free: lower image_crop"):
+        require(found, Free(10**9, 10**12, tmp_path))
+    with pytest.raises(PNIError, match=r"^disk: \S+ GB are needed, 1 MB are free in .*: make room"):
+        require(found, Free(10**12, 10**6, tmp_path))
     with pytest.raises(PNIError, match="leave no patches"):
-        estimate(RESNET.replace(border="replicate", border_cells=4), 10, 1, measure=False)
+        estimate(RESNET.replace(border="replicate", border_cells=16), 1, 1)
 
 
-@pytest.mark.parametrize("config", [SCATTERING, RESNET.replace(setting="A", pos_bins="emb")])
-def test_measured_seconds(config: PNIConfig) -> None:
-    found = estimate(config, 20, 10)
-    assert [s.name for s in found.stages] == [
-        "features", "coreset", "position", "neighborhood", "calibration", "scoring", "maps",
-    ]  # fmt: skip
-    assert all(
-        s.seconds > 0 or (s.name in ("position", "neighborhood") and config.setting == "A") for s in found.stages
+def test_free_is_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
+    free = Free.now("cpu", tmp_path / "not" / "yet")
+    assert abs(free.disk - shutil.disk_usage(tmp_path).free) < 1e9 and free.memory > 0
+    (tmp_path / "there").write_bytes(bytes(10**8))
+    resumed = Free.now("cpu", tmp_path, resumed=True).disk
+    assert resumed > shutil.disk_usage(tmp_path).free + 0.9e8  # what lies there need not be written again
+    with pytest.raises(PNIError, match="does not say what is free"):
+        Free.now("cpu", tmp_path / ("x" * 300))
+
+
+def test_tables_as_people_read_them() -> None:
+    costs = {"features": Cost(7300.0, 2e9, 5e6), "scoring": Cost(math.nan, 3e9, 0)}
+    text = table_text(costs, Free(4 * 10**9, 10**9, Path("out")))
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1] == ["features", "2.0", "h", "2.0", "GB", "5", "MB"]
+    assert lines[3] == ["all", "-", "3.0", "GB", "5", "MB"]
+    assert lines[4][:3] == ["memory:", "3.0", "GB"]
+    grid = table_text(
+        {("a", "fit"): Cost(30, 1, 1), ("b", "fit"): Cost(60, 1, 1), ("b", "pool"): Cost(90, 1, 1)}, PLENTY
     )
-    assert found.seconds == pytest.approx(sum(s.seconds for s in found.stages)) and math.isfinite(found.seconds)
-    assert math.isnan(estimate(config, 20, 10, measure=False).seconds)
+    rows = [line.split() for line in grid.splitlines()]
+    assert rows[0][-2:] == ["fit", "pool"] or rows[0] == ["fit", "pool"]
+    assert ["b", "60", "s", "90", "s"] in rows and ["all", "90", "s", "90", "s"] in rows
 
 
-def test_the_table_by_hand() -> None:
-    rows = [Stage("features", 1.25, 2_600_000, 999), Stage("coreset", 120.4, 3_100_000_000, 0)]
-    assert Estimate(PAPER, "cpu", rows, 0).format().splitlines() == [
-        "stage            seconds     memory       disk",
-        "features             1.2       3 MB      999 B",
-        "coreset              120     3.1 GB        0 B",
-        "all                  122     3.1 GB      999 B",
-    ]
+# -- a plan -------------------------------------------------------------------------------------
+
+
+def plan_of(names: tuple[str, ...], **changes: object) -> Plan:
+    sources = tuple(source for source in paper_sources()["mvtec"] if source.category in names)
+    request = Request("small", {"mvtec": sources, "btad": (), "visa": ()}, (0,), overrides=dict(changes))
+    return build_plan(request, ["A", "E", "PNI"], switches=False)
+
+
+def counted(plan: Plan) -> dict[object, tuple[int, int]]:
+    return {source: PAPER_COUNTS["mvtec"][source.category] for source in plan.request.sources["mvtec"]}
+
+
+def test_a_plan_is_the_sum_of_its_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Speeds", lambda config, n_train, device: fixed(config, n_train))
+    plan = plan_of(("bottle", "screw"), pool_maps="leave_out")
+    found = estimate_plan(plan, counted(plan))
+    assert {category for category, _ in found} == {"mvtec/bottle", "mvtec/screw"}
+    by_kind: dict[tuple[str, str], list[Cost]] = {}
+    for unit in plan.units:
+        n_train, n_test = counted(plan)[unit.source]
+        for kind, cost in costs_of(unit, fixed(unit.config, n_train), n_train, n_test).items():
+            by_kind.setdefault((f"mvtec/{unit.source.category}", kind), []).append(cost)
+    assert found.keys() == by_kind.keys() and ("mvtec/screw", "folds") not in found
+    for at, costs in by_kind.items():
+        assert found[at].seconds == pytest.approx(sum(cost.seconds for cost in costs)), at
+        assert found[at].memory == max(cost.memory for cost in costs)
+
+
+def test_cross_fitted_models_count_once_a_fit() -> None:
+    plan = plan_of(("bottle",), pool_maps="held_out", pool_folds=3)
+    pools = [unit for unit in plan.units if unit.kind == "pool"]
+    found = estimate_plan(plan, counted(plan), measure=False)
+    once = estimate(pools[0].config.replace(calibration_images=0), 209 - math.ceil(209 / 3), 0)
+    assert found["mvtec/bottle", "folds"].disk == 3 * len(pools) * total(once.values()).disk

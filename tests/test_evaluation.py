@@ -11,9 +11,9 @@ from PIL import Image
 
 from pnilib.config import PNIConfig
 from pnilib.data import Split
+from pnilib.detector.prediction import Prediction
 from pnilib.errors import PNIError
 from pnilib.evaluation import METRICS, evaluate
-from pnilib.prediction import Prediction
 
 SIDE = 8
 CONFIG = PNIConfig(image_resize=SIDE, image_crop=SIDE)

@@ -24,11 +24,12 @@ import psutil
 import pytest
 from tiny_run import CATEGORIES, ODD, tiny_store  # noqa: F401
 
-from pnilib.explore import Category, open_exploration
-from pnilib.explore.explanation import cell_at, explain_cell, sentence
-from pnilib.explore.maps import features_of, normal_level
-from pnilib.explore.notes import Notes
-from pnilib.explore.samples import counts, default_threshold, samples
+from pnilib.apps.explore import Category, open_exploration
+from pnilib.apps.explore.maps import features_of, normal_level
+from pnilib.apps.explore.notes import Notes
+from pnilib.apps.explore.samples import counts, default_threshold, samples
+from pnilib.apps.explore.words import sentence
+from pnilib.detector.explain import cell_at
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: `make browser-test` installs it")
@@ -41,8 +42,8 @@ KEY = f"mvtec/{CATEGORIES[1]}"
 IDLE = 15
 """s, after which the server here ends a kernel without a page; longer than a page takes to connect."""
 START = f"""
-from pnilib.cli import main
-from pnilib.explore import serve
+from pnilib.apps.cli import main
+from pnilib.apps.explore import serve
 serve.IDLE, serve.CHECK = {IDLE}, 1
 main()
 """
@@ -207,7 +208,7 @@ def ask_pixel(page: "sync_api.Page", category: Category, i: int, name: str) -> N
     features = features_of(model, category, i)
     cell = cell_at(row, column, size, (features.shape[0], features.shape[1]))
     assert result.maps is not None
-    found = explain_cell(model, features, cell, result.config)
+    found = model.explain_cell(features, cell, result.config)
     value, level = float(result.maps[i, row, column]), normal_level(category, "E")
     assert said.inner_text() == sentence(found, value, default_threshold(result), level)
     shot(page, f"{name}-3-pixel")
@@ -321,7 +322,7 @@ def status(url: str) -> int:
 
 
 def test_jupyterlab(page: "sync_api.Page", run: Path, tmp_path: Path) -> None:
-    cell = f"from pnilib.explore.widgets import explore\nexplore({str(run)!r})"
+    cell = f"from pnilib.apps.explore.widgets import explore\nexplore({str(run)!r})"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     place = tmp_path / "lab"

@@ -22,15 +22,15 @@ from tiny_run import ODD, tiny_store, write_unit
 from traitlets.config import Config
 
 from pnilib import evaluation
-from pnilib.artefacts import exclusive
+from pnilib.apps.explore import open_exploration, prepare, serve
+from pnilib.apps.explore.widgets import Explorer, app
+from pnilib.apps.reproduce import units as units_module
 from pnilib.data import Dataset, load_dataset
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
-from pnilib.explore import open_exploration, prepare, serve
-from pnilib.explore.widgets import Explorer, app
 from pnilib.metrics import bootstrap_interval
-from pnilib.pni import PNI
-from pnilib.reproduction import units as units_module
-from pnilib.runs import fit_or_load
+from pnilib.store.artefacts import exclusive
 
 __all__ = ["tiny_store"]
 
@@ -209,7 +209,7 @@ def test_the_notebook_is_one_cell_without_a_path(tiny_store: Path, displayed: li
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["code"]
     monkeypatch.setenv("PNILIB_EXPLORE", json.dumps({"run": str(tiny_store), "notes": "/x/notes.csv"}))
-    monkeypatch.setattr("pnilib.explore.widgets.page", app.page)
+    monkeypatch.setattr("pnilib.apps.explore.widgets.page", app.page)
     exec(notebook.cells[0].source, {})
     (screen,) = displayed
     assert isinstance(screen, Explorer) and screen.state.notes.file == Path("/x/notes.csv")

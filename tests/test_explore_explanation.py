@@ -15,17 +15,18 @@ from tiny import SCATTERING, write_category
 from tiny_run import tiny_store, write_unit
 from torch import Tensor
 
+from pnilib.apps.explore import open_exploration
+from pnilib.apps.explore.maps import normal_level
+from pnilib.apps.explore.words import sentence
 from pnilib.config import PNIConfig
 from pnilib.coreset import Coreset
 from pnilib.data import Dataset
+from pnilib.detector.explain import Explanation, cell_at
+from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
-from pnilib.explore import open_exploration
-from pnilib.explore.explanation import Explanation, cell_at, explain_cell, sentence
-from pnilib.explore.maps import normal_level
-from pnilib.figures.images import cell_box
 from pnilib.maps import anomaly_maps, repeat_inner
 from pnilib.neighborhood import NeighborhoodMLP
-from pnilib.pni import PNI
+from pnilib.plots.images import cell_box
 from pnilib.position import PositionHistogram
 
 __all__ = ["tiny_store"]
@@ -86,9 +87,8 @@ def toy(counts: Any = COUNTS, **changes: Any) -> tuple[PNI, Tensor]:
 
 
 def explain(cell: int, counts: Any = COUNTS, most: int = 5, **changes: Any) -> Explanation:
-    fitted = {name: value for name, value in changes.items() if name == "pos_bins"}
-    model, features = toy(counts, **fitted)
-    return explain_cell(model, features, cell, model.config.replace(**changes), most=most)
+    model, features = toy(counts, released="emb_bins" if "emb_bins" in changes.get("released", "") else "")
+    return model.explain_cell(features, cell, model.config.replace(**changes), most=most)
 
 
 def test_no_gate_by_hand() -> None:
@@ -152,7 +152,7 @@ def test_eq_6_halves_the_sum_by_hand() -> None:
 
 def test_lambda_and_prefactor_by_hand() -> None:
     assert explain(0, setting="position", lambda_=0.5).score == 0.5 * 8.25
-    found = explain(0, setting="A", lambda_=0.5, likelihood="density")
+    found = explain(0, setting="A", lambda_=0.5, released="density")
     assert found.score == pytest.approx(0.5 * 0.25 + math.log(2))
     assert explain(0, setting="A", baseline="patchcore", baseline_neighbors=2).score == (0.25**2 + 0.75**2) / 2
 
@@ -160,7 +160,7 @@ def test_lambda_and_prefactor_by_hand() -> None:
 def test_every_gate_shut_by_hand() -> None:
     """p = 1/4 for each c_emb, tau = 1/(2 |C_dist|) = 1/4: none exceeds it, and the farthest vector counts."""
     even = [[[1] * 4] * 2] * 2
-    found = explain(0, even, setting="position", pos_bins="emb", tau="dist")
+    found = explain(0, even, setting="position", released="emb_bins,dist_threshold")
     assert (found.tau, found.n_shut, found.score) == (0.25, {"position": 4}, 9.25)
     assert found.matches["position"].idx == 1 and found.none_allowed == ("position",)
     assert [one.idx for one in found.shut["position"]] == [2, 0, 3, 1]
@@ -173,19 +173,19 @@ def test_bad_input() -> None:
     model, features = toy()
     for cell in (-1, 4):
         with pytest.raises(PNIError, match=f"cell {cell} lies outside a 2x2 grid: choose 0 to 3"):
-            explain_cell(model, features, cell, model.config)
-    for change in (dict(nb_gate="rank", combine="score"), dict(gate_chunk=8)):
+            model.explain_cell(features, cell, model.config)
+    for change in (dict(released="rank_transfer", combine="score"), dict(released="first_eighth")):
         with pytest.raises(PNIError, match="the release's rank gate"):
-            explain_cell(model, features, 0, model.config.replace(**change))
+            model.explain_cell(features, 0, model.config.replace(**change))
     with pytest.raises(PNIError, match="the model was fitted with"):
-        explain_cell(model, features, 0, model.config.replace(patch=5))
+        model.explain_cell(features, 0, model.config.replace(patch=5))
 
 
 def test_a_model_without_a_distribution() -> None:
     model, features = toy()
 
     def found(setting: str) -> Explanation:
-        return explain_cell(model, features, 0, model.config.replace(setting=setting))
+        return model.explain_cell(features, 0, model.config.replace(setting=setting))
 
     model.mlp = None
     for setting in ("B", "E"):
@@ -207,9 +207,9 @@ def test_a_model_without_a_distribution() -> None:
 
 def test_what_looks_at_no_rank_is_explained_for_the_release_too() -> None:
     model, features = toy()
-    ranked = model.config.replace(nb_gate="rank", combine="score")  # which has no part in these
+    ranked = model.config.replace(released="rank_transfer", combine="score")  # which has no part in these
     for setting in ("A", "position"):
-        assert explain_cell(model, features, 0, ranked.replace(setting=setting)).matches
+        assert model.explain_cell(features, 0, ranked.replace(setting=setting)).matches
 
 
 # -- in words ------------------------------------------------------------------------------------------
@@ -288,8 +288,8 @@ def test_the_verdict_follows_the_distances(nearest: float, allowed: float, level
 
 
 @pytest.mark.parametrize(
-    "change", [dict(), dict(lambda_=0.01), dict(lambda_=0.01, likelihood="density"), dict(lambda_=50.0),
-               dict(lambda_=0.99, likelihood="density"), dict(baseline="patchcore", baseline_neighbors=3)]
+    "change", [dict(), dict(lambda_=0.01), dict(lambda_=0.01, released="density"), dict(lambda_=50.0),
+               dict(lambda_=0.99, released="density"), dict(baseline="patchcore", baseline_neighbors=3)]
 )  # fmt: skip
 @pytest.mark.parametrize("level", [math.nan, 0.1])
 def test_without_gates_no_gate_is_blamed(change: dict[str, Any], level: float) -> None:
@@ -302,7 +302,7 @@ def test_without_gates_no_gate_is_blamed(change: dict[str, Any], level: float) -
     [
         (dict(), 0.7, 0.7),
         (dict(lambda_=0.5), 0.35, 0.7),  # S = lambda d
-        (dict(lambda_=0.5, likelihood="density"), 0.35 + math.log(2), 0.7),  # S = lambda d - log(lambda)
+        (dict(lambda_=0.5, released="density"), 0.35 + math.log(2), 0.7),  # S = lambda d - log(lambda)
         (dict(setting="A", baseline="patchcore"), 0.49, 0.7),  # S = d^2
     ],
 )
@@ -332,11 +332,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def fitted(data: Dataset) -> Callable[[str, str], PNI]:
-    """The model of pos_bins and border."""
+    """The model of the release's steps and the border."""
 
     @cache
-    def fit(pos_bins: str, border: str) -> PNI:
-        change = dict(pos_bins=pos_bins, border=border, border_cells=1, patch=3, calibration_images=0)
+    def fit(released: str, border: str) -> PNI:
+        change = dict(released=released, border=border, border_cells=1, patch=3, calibration_images=0)
         return PNI(SCATTERING.replace(**change)).fit(data.train)
 
     return fit
@@ -346,11 +346,11 @@ SETTINGS = [("A", "prob"), ("B", "prob"), ("position", "prob"), ("E", "prob"), (
 
 
 @pytest.mark.parametrize("border", ["keep", "replicate"])
-@pytest.mark.parametrize("pos_bins", ["dist", "emb"])
+@pytest.mark.parametrize("released", ["", "emb_bins", "centre_leak"])
 def test_every_cell_equals_the_model_s_own_account(
-    data: Dataset, fitted: Callable[[str, str], PNI], pos_bins: str, border: str
+    data: Dataset, fitted: Callable[[str, str], PNI], released: str, border: str
 ) -> None:
-    model = fitted(pos_bins, border)
+    model = fitted(released, border)
     image = data.test.image(0, SCATTERING.geometry).flip(1)  # upside down: in the wrong place
     with torch.no_grad():
         features = model.embed(image)
@@ -363,7 +363,7 @@ def test_every_cell_equals_the_model_s_own_account(
         for cell in range(0, gh * gw, 11):
             inner = cell_at((cell // gw + 0.5) * 64 / gh, (cell % gw + 0.5) * 64 / gw, 64, (gh, gw), border != "keep")
             found, row = (
-                explain_cell(model, features, inner, config),
+                model.explain_cell(features, inner, config),
                 table.iloc[cell],
             )  # the border repeats inner cells
             assert found.score == pytest.approx(row["score"], abs=2e-4)
@@ -402,7 +402,7 @@ def slow(model: PNI, features: Tensor, cell: int, config: PNIConfig) -> dict[str
     here = votes[cell]
     p_pos = here / here.sum() if here.sum() else np.full(len(here), 1 / len(here))
     prior = (votes.sum(0) + 1) / (votes.sum() + votes.shape[1])
-    emb = config.pos_bins == "emb"
+    emb = "emb_bins" in config.released
     if emb:
         joint = np.array([p_nb[m[k]] * p_pos[k] / prior[k] for k in range(n)])
     else:
@@ -428,18 +428,18 @@ def slow(model: PNI, features: Tensor, cell: int, config: PNIConfig) -> dict[str
     return found
 
 
-@pytest.mark.parametrize("pos_bins", ["dist", "emb"])
+@pytest.mark.parametrize("bins", ["", "emb_bins"])
 def test_gates_and_shut_vectors_against_a_slow_reader(
-    data: Dataset, fitted: Callable[[str, str], PNI], pos_bins: str
+    data: Dataset, fitted: Callable[[str, str], PNI], bins: str
 ) -> None:
-    model = fitted(pos_bins, "keep")
+    model = fitted(bins, "keep")
     with torch.no_grad():
         features = model.embed(data.test.image(1, SCATTERING.geometry).flip(1))
     n_cells, longest = features.shape[0] * features.shape[1], 0
     for setting, combine in SETTINGS:
         config = model.config.replace(setting=setting, combine=combine, temperature=0.3)
         for cell in range(0, n_cells, 9):
-            found = explain_cell(model, features, cell, config, most=1000)
+            found = model.explain_cell(features, cell, config, most=1000)
             wanted = slow(model, features, cell, config)
             assert list(found.matches) == list(wanted)
             for name, (shut, match) in wanted.items():
@@ -457,7 +457,7 @@ def test_the_explained_scores_make_the_run_s_map(tiny_store: Path) -> None:
     with torch.no_grad():
         features = model.embed(category.image(2))
     gh, gw = features.shape[:2]
-    scores = [explain_cell(model, features, cell, config, most=1).score for cell in range(gh * gw)]
+    scores = [model.explain_cell(features, cell, config, most=1).score for cell in range(gh * gw)]
     found = anomaly_maps(torch.tensor(scores).view(1, gh, gw), config.image_crop, config.sigma)[0]
     maps = result.maps
     assert maps is not None and np.allclose(found.numpy(), maps[2], atol=2e-4)

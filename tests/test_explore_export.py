@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tiny_run import ODD, tiny_store, write_unit
 
+from pnilib.apps.explore import Exploration, open_exploration
+from pnilib.apps.explore.export import export_page, figure_png, page_html
+from pnilib.apps.explore.notes import Note, Notes
+from pnilib.apps.explore.pictures import rgb
+from pnilib.apps.explore.samples import Filter, counts, samples
 from pnilib.errors import PNIError
-from pnilib.explore import Exploration, open_exploration
-from pnilib.explore.export import export_page, figure_png, page_html
-from pnilib.explore.notes import Note, Notes
-from pnilib.explore.pictures import rgb
-from pnilib.explore.samples import Filter, counts, samples
-from pnilib.figures.images import OUTLINE
+from pnilib.plots.images import OUTLINE
 
 __all__ = ["tiny_store"]
 

@@ -18,16 +18,17 @@ from test_explore_cli import HERE, data_of, few_replicates, fit, made, served
 from tiny import SCATTERING, write_category
 from tiny_run import tiny_store, write_unit
 
+from pnilib.apps.explore import category as category_module
+from pnilib.apps.explore import open_exploration, prepare
+from pnilib.apps.explore.maps import features_of, normal_level
+from pnilib.apps.explore.pictures import thumbnail
+from pnilib.apps.explore.widgets import Explorer, explore
+from pnilib.apps.explore.words import sentence
 from pnilib.data import load_dataset
+from pnilib.detector.explain import cell_at
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
-from pnilib.explore import category as category_module
-from pnilib.explore import open_exploration, prepare
-from pnilib.explore.explanation import cell_at, explain_cell, sentence
-from pnilib.explore.maps import features_of, normal_level
-from pnilib.explore.pictures import thumbnail
-from pnilib.explore.widgets import Explorer, explore
-from pnilib.pni import PNI
-from pnilib.runs import fit_or_load
 
 __all__ = ["few_replicates", "fit", "made", "served", "tiny_store"]
 
@@ -199,7 +200,7 @@ def test_each_of_two_runs_is_explained_by_its_own_model(
             screen.image.ask(*WHERE)
             result = own.results[name]
             cell = cell_at(*WHERE, size, (features.shape[0], features.shape[1]))
-            found = explain_cell(model, features, cell, result.config)
+            found = model.explain_cell(features, cell, result.config)
             maps, limit = result.maps, screen.state.threshold(f"{name}{mark}", key)
             assert maps is not None
             said = sentence(found, float(maps[i][WHERE]), limit, normal_level(own, name))

@@ -9,9 +9,9 @@ from pathlib import Path
 import filelock
 import pytest
 
+from pnilib.apps.explore import notes as module
+from pnilib.apps.explore.notes import LABELS, Note, Notes
 from pnilib.errors import PNIError
-from pnilib.explore import notes as module
-from pnilib.explore.notes import LABELS, Note, Notes
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from tiny_run import CATEGORIES, ODD, tiny_store, write_data, write_unit
 
+from pnilib.apps.explore import Category, open_exploration
+from pnilib.apps.reproduce.settings import COMBINED, DETECTOR
+from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.evaluation import METRICS
-from pnilib.explore import Category, open_exploration
-from pnilib.pni import PNI
-from pnilib.reproduction.settings import COMBINED, DETECTOR
 
 __all__ = ["tiny_store"]
 

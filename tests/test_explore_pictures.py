@@ -11,9 +11,19 @@ from numpy import ndarray
 from PIL import Image
 from tiny_run import tiny_store, write_unit
 
+from pnilib.apps.explore import Category, open_exploration
+from pnilib.apps.explore.pictures import (
+    THUMBNAIL,
+    change_colours,
+    crop,
+    data_url,
+    map_colours,
+    png,
+    rgb,
+    scale,
+    thumbnail,
+)
 from pnilib.errors import PNIError
-from pnilib.explore import Category, open_exploration
-from pnilib.explore.pictures import THUMBNAIL, change_colours, crop, data_url, map_colours, png, rgb, scale, thumbnail
 
 __all__ = ["tiny_store"]
 

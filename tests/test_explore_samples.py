@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 from tiny_run import ODD, tiny_store, write_unit
 
-from pnilib.errors import PNIError
-from pnilib.explore import Exploration, open_exploration
-from pnilib.explore.samples import (
+from pnilib.apps.explore import Exploration, open_exploration
+from pnilib.apps.explore.samples import (
     OUTCOMES,
     PAPER_ERRORS,
     Counts,
@@ -22,6 +21,7 @@ from pnilib.explore.samples import (
     default_threshold,
     samples,
 )
+from pnilib.errors import PNIError
 from pnilib.metrics import error_counts, f1_max, normal_threshold
 
 __all__ = ["tiny_store"]

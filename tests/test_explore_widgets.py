@@ -24,11 +24,12 @@ from explorer_screen import (
 )
 from tiny_run import write_unit
 
-from pnilib.explore import open_exploration
-from pnilib.explore.explanation import cell_at, explain_cell, sentence
-from pnilib.explore.maps import base_result, features_of, normal_level
-from pnilib.explore.widgets import Explorer
-from pnilib.explore.widgets.state import ALL, MARKS, PAGE
+from pnilib.apps.explore import open_exploration
+from pnilib.apps.explore.maps import base_result, features_of, normal_level
+from pnilib.apps.explore.widgets import Explorer
+from pnilib.apps.explore.widgets.state import ALL, MARKS, PAGE
+from pnilib.apps.explore.words import sentence
+from pnilib.detector.explain import cell_at
 
 __all__ = ["screen", "tiny_store"]
 
@@ -120,7 +121,7 @@ def test_the_answer_is_the_explanation(screen: Explorer, tiny_store: Path) -> No
             screen.image.setting.value = name
             config = category.results[name].config
             border = config.border_cells if config.border == "replicate" else 0
-            found = explain_cell(model, features, cell_at(*pixel, 64, grid, border), config)
+            found = model.explain_cell(features, cell_at(*pixel, 64, grid, border), config)
             kept = category.results[name].maps
             at = None if kept is None else kept[i][pixel]
             if at is None:  # the run kept no map: the model's

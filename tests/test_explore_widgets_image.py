@@ -31,11 +31,11 @@ from explorer_screen import (
 from PIL import Image
 from tiny_run import ODD
 
+from pnilib.apps.explore import open_exploration
+from pnilib.apps.explore.notes import Note, Notes
+from pnilib.apps.explore.pictures import change_colours, rgb, scale, thumbnail
+from pnilib.apps.explore.widgets import Explorer, explore
 from pnilib.errors import PNIError
-from pnilib.explore import open_exploration
-from pnilib.explore.notes import Note, Notes
-from pnilib.explore.pictures import change_colours, rgb, scale, thumbnail
-from pnilib.explore.widgets import Explorer, explore
 
 __all__ = ["screen", "store", "tiny_store"]
 

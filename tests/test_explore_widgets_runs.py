@@ -34,7 +34,7 @@ from explorer_screen import (
 )
 from tiny_run import CATEGORIES, ODD, write_data, write_unit
 
-from pnilib.reproduction.store import clean_store
+from pnilib.apps.reproduce.store import clean_store
 
 __all__ = ["store", "tiny_store"]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny import WITHOUT_WEIGHTS
 
-from pnilib.artefacts import read_artefact, write_artefact
 from pnilib.config import PNIConfig
+from pnilib.config.geometry import Geometry
 from pnilib.errors import PNIError
-from pnilib.feature_norm import FeatureNorm, half_whitening, moments
-from pnilib.features import Embedder, extract, raw_features
-from pnilib.images import Geometry
+from pnilib.features.extraction import Embedder, extract, raw_features
+from pnilib.features.normalization import FeatureNorm, half_whitening, moments
+from pnilib.store.artefacts import read_artefact, write_artefact
 
 CONFIG = PNIConfig.profile("smoke").replace(**WITHOUT_WEIGHTS, image_resize=48, image_crop=48, dim=16)
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pnilib.coreset import greedy_k_center
-from pnilib.figures.coresets import draw_coverage, draw_curves, draw_origins, draw_picks, origin_counts
+from pnilib.plots.coresets import draw_coverage, draw_curves, draw_origins, draw_picks, origin_counts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from pnilib.errors import PNIError
-from pnilib.figures.curves import SETTING_STYLES, draw_pixel_histogram, draw_pr_curves, histogram_edges
 from pnilib.metrics import PixelStatistics, error_counts
+from pnilib.plots.curves import SETTING_STYLES, draw_pixel_histogram, draw_pr_curves, histogram_edges
 
 matplotlib.use("Agg")
 

@@ -13,19 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from tiny_run import ODD, tiny_store, write_unit
 
-from pnilib.errors import PNIError
-from pnilib.explore import Exploration, open_exploration
-from pnilib.explore.pictures import scale
-from pnilib.explore.samples import Filter, changed_sides, counts, samples
-from pnilib.figures import labels
-from pnilib.figures.explore import (
+from pnilib.apps.explore import Exploration, open_exploration
+from pnilib.apps.explore.figures import (
     draw_changes,
     draw_image,
     draw_pixel,
     draw_samples,
     draw_threshold,
 )
-from pnilib.figures.images import OUTLINE
+from pnilib.apps.explore.pictures import scale
+from pnilib.apps.explore.samples import Filter, changed_sides, counts, samples
+from pnilib.errors import PNIError
+from pnilib.plots import labels
+from pnilib.plots.images import OUTLINE
 
 matplotlib.use("Agg")
 __all__ = ["tiny_store"]
@@ -227,7 +227,7 @@ def test_pixel_without_data_model_or_gate(opened: Exploration, tiny_store: Path,
     lost.__dict__.update(facts=result.facts, table=result.table)
     category.results["E"] = lost
     assert "the fitted model of E is not there" in words(drawn(draw_pixel(opened, "one", 0, "E", 5, 5)))
-    facts = result.facts | {"config": result.config.replace(nb_gate="rank").to_dict()}
+    facts = result.facts | {"config": result.config.replace(released="rank_transfer").to_dict()}
     ranked = dataclasses.replace(result)
     ranked.__dict__.update(facts=facts, table=result.table)
     category.results["E"] = ranked

@@ -6,8 +6,8 @@ import torch
 from matplotlib.figure import Figure
 
 from pnilib.errors import PNIError
-from pnilib.figures.features import draw_matrix, draw_spectra, pca_rgb, show_wavelets
-from pnilib.scattering import morlet_bank
+from pnilib.features.scattering import morlet_bank
+from pnilib.plots.features import draw_matrix, draw_spectra, pca_rgb, show_wavelets
 
 
 @pytest.fixture

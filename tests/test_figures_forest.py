@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from pnilib.errors import PNIError
-from pnilib.figures.forest import draw_forest, excludes
+from pnilib.plots.forest import draw_forest, excludes
 
 NAN = math.nan
 

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pnilib.errors import PNIError
-from pnilib.figures.images import (
+from pnilib.plots.images import (
     cell_box,
     color_bar,
     common_limits,

@@ -12,7 +12,9 @@ import torch
 from matplotlib.colors import to_hex
 
 from pnilib.errors import PNIError
-from pnilib.figures import distributions, maps
+from pnilib.neighborhood import neighbor_offsets
+from pnilib.plots import distributions, maps
+from pnilib.released.neighborhood import leaked_offsets
 
 
 @pytest.fixture
@@ -28,9 +30,9 @@ def line(ax, label):
     return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
 
 
-@pytest.mark.parametrize(("centre", "white"), [("excluded", 40), ("leaked", 41)])
-def test_taps_leave_out_one_numbered_element(ax, centre, white):
-    distributions.draw_taps(9, centre, ax)
+@pytest.mark.parametrize(("offsets", "white"), [(neighbor_offsets, 40), (leaked_offsets, 41)])
+def test_the_window_leaves_out_one_numbered_element(ax, offsets, white):
+    distributions.draw_neighbors(9, offsets(9), ax)
     left_out = [k for k, patch in enumerate(ax.patches) if to_hex(patch.get_facecolor()) == "#ffffff"]
     assert left_out == [white] and len(ax.patches) == 81
     framed = [k for k, patch in enumerate(ax.patches) if patch.get_linewidth() > 1]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from pnilib.errors import PNIError
-from pnilib.figures.published import draw_averages, draw_gains, draw_pairs, draw_printed, style_printed
+from pnilib.plots.published import draw_averages, draw_gains, draw_pairs, draw_printed, style_printed
 from pnilib.published import averages, load_published
 
 

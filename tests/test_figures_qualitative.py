@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from pnilib.errors import PNIError
-from pnilib.figures.images import OUTLINE
-from pnilib.figures.qualitative import PREDICTED, Sample, draw_comparison, draw_errors, draw_localization
+from pnilib.plots.images import OUTLINE
+from pnilib.plots.qualitative import PREDICTED, Sample, draw_comparison, draw_errors, draw_localization
 
 matplotlib.use("Agg")
 

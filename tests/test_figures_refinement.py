@@ -7,16 +7,17 @@ import torch
 from matplotlib.figure import Figure
 
 from pnilib import PNIConfig
+from pnilib.detector.steps import network_class
 from pnilib.errors import PNIError
-from pnilib.figures.network import draw_details, draw_schema, network_steps
-from pnilib.figures.refinement import draw_history, draw_profiles, draw_pull, draw_surroundings, window
+from pnilib.plots.network import draw_details, draw_schema, network_steps
+from pnilib.plots.refinement import draw_history, draw_profiles, draw_pull, draw_surroundings, window
 from pnilib.refinement.network import RefineNet, build_network
 
 matplotlib.use("Agg")
 
 SMALL = PNIConfig.profile("smoke").replace(
     refine_growth=4, refine_blocks="1,2,1,1", refine_stem_width=8, refine_decoder=64, refine_skips="none",
-    refine_decoder_norm="none", refine_out="direct", refine_loss="l2", refine_fuse="sum", refine_stem="1ch",
+    refine_decoder_norm="none", refine_loss="l2",
 )  # fmt: skip
 
 
@@ -54,11 +55,13 @@ def test_the_papers_network_has_the_numbers_of_the_supplement():
 
 
 @pytest.mark.parametrize(
-    "change", [{}, dict(refine_skips="unet"), dict(refine_decoder_norm="batch"), dict(refine_stem="rep3")], ids=str
+    "change",
+    [{}, dict(refine_skips="unet"), dict(refine_decoder_norm="batch"), dict(released="three_map_channels")],
+    ids=str,
 )
 def test_steps_add_up_to_the_real_network(change):
     config = SMALL.replace(**change)
-    steps, network = network_steps(config, 70), build_network(config).eval()
+    steps, network = network_steps(config, 70), build_network(config, kind=network_class(config)).eval()
     assert sum(step.parameters for step in steps) == sum(p.numel() for p in network.parameters())
     with torch.no_grad():
         out = network(torch.zeros(1, 3, 70, 70), torch.zeros(1, 1, 70, 70))
@@ -86,8 +89,8 @@ def test_switches_show():
     assert unet["up 4"].operations[1] == unet["up 5"].operations[1] == "with 4 of I, Â"
     normed = by_name(SMALL.replace(refine_decoder_norm="batch"), 64)
     assert normed["up 2"].operations[1] == "1×1, 16, BN, ReLU"
-    assert by_name(SMALL.replace(refine_fuse="mean"), 64)["fusion"].operations == ("mean",)
-    residual = SMALL.replace(refine_out="residual", refine_loss="ce")
+    assert by_name(SMALL.replace(released="mean_of_stems"), 64)["fusion"].operations == ("mean",)
+    residual = SMALL.replace(released="residual", refine_loss="ce")
     assert by_name(residual, 64)["Ã"].operations == ("+ Â", "sigmoid")
 
 

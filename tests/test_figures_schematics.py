@@ -8,12 +8,12 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
 from pnilib import PNIConfig
-from pnilib.backbones import level_shapes
 from pnilib.coreset import coreset_size
 from pnilib.errors import PNIError
-from pnilib.features import Embedder
-from pnilib.figures.schematics import draw_mlp, draw_overview, mlp_layers, overview_boxes
+from pnilib.features.backbones import level_shapes
+from pnilib.features.extraction import Embedder
 from pnilib.neighborhood import NeighborhoodMLP
+from pnilib.plots.schematics import draw_mlp, draw_overview, mlp_layers, overview_boxes
 
 matplotlib.use("Agg")
 
@@ -119,7 +119,7 @@ def test_switches_show():
     assert overview_boxes(single)["features"][2:4] == ("single cells", "standardised: half_whiten")
     assert overview_boxes(DEMO)["features"][2] == "mean of 3 × 3 cells"
     assert overview_boxes(TINY.replace(refine_grad="off", refine_loss="mse"))["refinement"][2] == "loss: mse"
-    assert overview_boxes(TINY.replace(tau="dist"))["score"][2] == "τ = 1 / (2 |C_dist|)"
+    assert overview_boxes(TINY.replace(released="dist_threshold"))["score"][2] == "τ = 1 / (2 |C_dist|)"
 
 
 def test_a_border_that_leaves_nothing_is_refused():
@@ -179,7 +179,7 @@ def test_the_mlp_has_a_bar_a_layer_and_a_cell_a_neighbor(ax):
 
 
 def test_the_leak_is_drawn(ax):
-    draw_mlp(TINY.replace(nb_centre="leaked", mlp_dropout=0.5), ax)
+    draw_mlp(TINY.replace(released="centre_leak", mlp_dropout=0.5), ax)
     cells = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_width() == pytest.approx(2.6 / 3)]
     assert [p.get_facecolor() == (1, 1, 1, 1) for p in cells] == [False] * 5 + [True] + [False] * 3
     assert [p.get_linewidth() == 1.8 for p in cells] == [False] * 4 + [True] + [False] * 4

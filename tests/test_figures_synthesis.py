@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pnilib.errors import PNIError
-from pnilib.figures.synthesis import draw_changes, draw_measure, draw_opacity, draw_patches, show_area
+from pnilib.plots.synthesis import draw_changes, draw_measure, draw_opacity, draw_patches, show_area
 
 matplotlib.use("Agg")
 

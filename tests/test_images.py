@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from pnilib.config.geometry import Geometry
+from pnilib.data.image_files import image_size, read_header
+from pnilib.data.images import mask_array, read_image, read_mask
+from pnilib.data.mask_values import united_mask
 from pnilib.errors import PNIError
-from pnilib.image_files import image_size, read_header
-from pnilib.images import Geometry, mask_array, read_image, read_mask
-from pnilib.mask_values import united_mask
 
 SAME = Geometry(8, 8)
 
@@ -398,7 +399,7 @@ def test_truncated_jpeg(tmp_path):
 
 def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "big.png", grey(size=(64, 64)))
-    monkeypatch.setattr("pnilib.image_files.MAX_PIXELS", 1000)
+    monkeypatch.setattr("pnilib.data.image_files.MAX_PIXELS", 1000)
     with pytest.raises(PNIError, match=r"64 x 64 pixels, more than [\d,]+: make it smaller, or cut it"):
         read_image(path, SAME)
 

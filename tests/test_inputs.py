@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pnilib.config.geometry import Geometry
 from pnilib.data import load_dataset
+from pnilib.data.images import read_image
+from pnilib.data.inputs import as_images
 from pnilib.errors import PNIError
-from pnilib.images import Geometry, read_image
-from pnilib.inputs import as_images
 
 SIDE = 16
 GEOMETRY = Geometry(20, SIDE, bit_depth=12)

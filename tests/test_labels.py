@@ -14,12 +14,12 @@ from test_cli import picture_size, pni, refused
 from tiny_grid import OVERRIDES, tiny_data
 
 from pnilib import evaluation
-from pnilib.artefacts import write_json
+from pnilib.apps.explore.opened import open_exploration
+from pnilib.apps.explore.prepare import prepare
+from pnilib.apps.reproduce import units
 from pnilib.errors import PNIError
-from pnilib.explore.opened import open_exploration
-from pnilib.explore.prepare import prepare
 from pnilib.metrics import bootstrap_interval
-from pnilib.reproduction import units
+from pnilib.store.artefacts import write_json
 
 SMALL = ["--profile", "smoke", "--device", "cpu", "--quiet"]
 SMALL += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
@@ -102,20 +102,6 @@ def test_evaluate(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(picture_size(place / name)[0] > 300 for name in ("pictures.png", "scores.png"))
 
 
-@pytest.mark.parametrize("refined", [False, True])
-def test_ablation(case: Case, refined: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--refined", "--row", "PNI"] if refined else []
-    capsys.readouterr()
-    assert pni("ablation", *case.words, "--out", tmp_path, *SMALL, "--seeds", 1, *more) == 0
-    shown = capsys.readouterr().out
-    assert (
-        LACKS[case.kind] in shown and "nan" not in shown and LACKS[case.kind] in (tmp_path / "ablation.md").read_text()
-    )
-    table = pd.read_csv(tmp_path / "ablation.csv")
-    for metric in IMAGE | PIXEL:
-        assert table.loc[table["metric"] == metric, "value"].isna().all() == (metric in UNDEFINED[case.kind]), metric
-
-
 def test_reproduce(case: Case, tmp_path: Path) -> None:
     assert pni("reproduce", "table-x1", *case.reproduce(tmp_path), *SMALL) == 1  # B, PNI: not asked for
     table = pd.read_csv(tmp_path / "out/tables/table-x1.csv")
@@ -170,12 +156,9 @@ def test_a_bad_file_is_found_before_scoring(
     bad.write_bytes(bad.read_bytes()[:60])
     kept = tmp_path / "run/two/scored-old/unit.json"
     write_json(kept, {})
-    monkeypatch.setattr("pnilib.pni.PNI._predict", lambda *_, **__: pytest.fail("scored"))
-    monkeypatch.setattr("pnilib.pni.PNI.fit", lambda *_, **__: pytest.fail("fitted"))
+    monkeypatch.setattr("pnilib.detector.pni.PNI._predict", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("pnilib.detector.pni.PNI.fit", lambda *_, **__: pytest.fail("fitted"))
     assert bad.name in refused(capsys, "evaluate", tmp_path / "run", "--device", "cpu", "--quiet")
-    for more in ([], ["--refined"]):
-        line = refused(capsys, "ablation", *words, "--out", tmp_path / "out", *SMALL, "--category", "two", *more)
-        assert bad.name in line
     with pytest.raises(PNIError, match=bad.name):
         prepare(tmp_path / "run/two")
     assert kept.exists()

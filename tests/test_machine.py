@@ -14,10 +14,10 @@ import torch
 from tiny import SCATTERING, write_category
 
 from pnilib import machine, neighbors
+from pnilib.apps.reproduce.units import environment
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import manifest
 from pnilib.machine import deterministic, deterministic_method, library_versions, peak_memory
-from pnilib.pni import PNI
-from pnilib.reproduction.units import environment
-from pnilib.runs import manifest
 
 
 def test_without_faiss_everything_works_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

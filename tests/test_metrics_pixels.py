@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from pnilib.errors import PNIError
 from pnilib.metrics import PixelStatistics, UndefinedMetricWarning, aupro, f1_max, pixel_auroc, pro_curve
-from pnilib.metrics.pro import _rounded_down
 from pnilib.metrics.regions import defect_pixels
+from pnilib.metrics.released_aupro import _rounded_down
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_aupro.py"
 spec = importlib.util.spec_from_file_location("bench_aupro", BENCHMARK)

@@ -1,11 +1,11 @@
 """The MLP sees the neighbors and nothing else, learns, and resumes to the same bytes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pnilib import neighborhood as module
 from pnilib.config import PNIConfig
@@ -14,9 +14,10 @@ from pnilib.neighborhood import (
     NeighborhoodMLP,
     gather_neighbors,
     log_probability,
-    taps,
+    neighbor_offsets,
     train_neighborhood,
 )
+from pnilib.released.neighborhood import leaked_offsets
 
 CONFIG = PNIConfig(
     patch=3, mlp_layers=3, mlp_width=16, mlp_epochs=4, mlp_lr_step=2, mlp_batch=64, dist_size=4, mlp_lr=0.01
@@ -27,25 +28,22 @@ def maps(n: int = 6, side: int = 7, d: int = 5) -> Tensor:
     return torch.randn(n, side, side, d, generator=torch.Generator().manual_seed(0))
 
 
-def test_taps_by_hand() -> None:
-    assert taps(3, "excluded") == [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
-    assert (0, 0) in taps(3, "leaked") and (0, 1) not in taps(3, "leaked")
-    # The released list index 41 of 81 (row-major, p = 9) is the right-hand neighbor.
-    everything = [(h, w) for h in range(-4, 5) for w in range(-4, 5)]
-    assert everything[41] == (0, 1)
-    assert taps(9, "leaked") == everything[:41] + everything[42:]
+def test_offsets_by_hand() -> None:
+    assert neighbor_offsets(3) == [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
 
 @pytest.mark.parametrize("pad", ["zero", "replicate"])
-@pytest.mark.parametrize("centre", ["excluded", "leaked"])
-def test_gathered_neighborhood_equals_the_literal_loop(pad: str, centre: str) -> None:
-    config, x = CONFIG.replace(nb_pad=pad, nb_centre=centre, patch=5), maps()
+@pytest.mark.parametrize("offsets", [neighbor_offsets, leaked_offsets])
+def test_gathered_neighborhood_equals_the_literal_loop(
+    pad: str, offsets: Callable[[int], list[tuple[int, int]]]
+) -> None:
+    x = maps()
     cells = torch.tensor([0, 6, 24, 48, 49, 2 * 49 + 13])
-    got = gather_neighbors(x, cells, config)
+    got = gather_neighbors(x, cells, offsets(5), pad)
     for row, cell in zip(got, cells.tolist(), strict=True):
         i, h, w = cell // 49, cell % 49 // 7, cell % 7
         expected = []
-        for dh, dw in taps(5, centre):
+        for dh, dw in offsets(5):
             y, z = h + dh, w + dw
             if pad == "replicate":
                 y, z = min(max(y, 0), 6), min(max(z, 0), 6)
@@ -55,10 +53,11 @@ def test_gathered_neighborhood_equals_the_literal_loop(pad: str, centre: str) ->
 
 
 @pytest.mark.parametrize("pad", ["zero", "replicate"])
-def test_whole_map_equals_gathered(pad: str) -> None:
+@pytest.mark.parametrize("offsets", [neighbor_offsets, leaked_offsets])
+def test_whole_map_equals_gathered(pad: str, offsets: Callable[[int], list[tuple[int, int]]]) -> None:
     config, x = CONFIG.replace(nb_pad=pad), maps()
-    mlp = NeighborhoodMLP(5, 4, config).eval()
-    gathered = mlp(gather_neighbors(x, torch.arange(6 * 49), config)).view(6, 7, 7, 4)
+    mlp = NeighborhoodMLP(5, 4, config, offsets(config.patch)).eval()
+    gathered = mlp(gather_neighbors(x, torch.arange(6 * 49), offsets(config.patch), pad)).view(6, 7, 7, 4)
     assert torch.allclose(mlp.logits_map(x), gathered, atol=1e-5)
 
 
@@ -71,7 +70,7 @@ def test_the_centre_cannot_be_read() -> None:
 
 
 def test_parameter_count_of_the_paper() -> None:
-    """205,578,240: 81,920 -> 2,048, nine times 2,048 -> 2,048, nine batch normalizations (PAPER_AUDIT A.6)."""
+    """205,578,240: 81,920 -> 2,048, nine times 2,048 -> 2,048, nine batch normalizations."""
     with torch.device("meta"):
         mlp = NeighborhoodMLP(1024, 2048, PNIConfig())
     assert sum(p.numel() for p in mlp.parameters()) == 205_578_240
@@ -118,19 +117,6 @@ def test_learns_and_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytes
     assert resumed.history == whole.history
     for name, value in whole.mlp.state_dict().items():
         assert torch.equal(value, resumed.mlp.state_dict()[name]), name
-
-
-def test_best_epoch_is_kept() -> None:
-    x, target = predictable()
-    trained = train_neighborhood(
-        x, target, 4, CONFIG.replace(mlp_select="best", mlp_lr=0.5, mlp_epochs=6, mlp_lr_step=100)
-    )
-    best = min(row["val_loss"] for row in trained.history)
-    generator = module._generator(CONFIG, -1)
-    held_out = torch.randperm(12 * 64, generator=generator)[: int(0.1 * 12 * 64)]
-    with torch.no_grad():
-        loss = F.cross_entropy(trained.mlp(gather_neighbors(x, held_out, CONFIG)), target.flatten()[held_out])
-    assert float(loss) == pytest.approx(best, rel=1e-5)
 
 
 def test_border_cells_do_not_train() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pnilib.runner import parameter_names, run_notebook
+from pnilib.apps.notebooks.runner import parameter_names, run_notebook
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 OF_RESULTS = ("09", "10", "11", "12")

@@ -15,19 +15,21 @@ import torch
 from PIL import Image
 from tiny import RESNET, SCATTERING, write_category
 
-from pnilib import fitting, neighborhood
-from pnilib.artefacts import read_artefact, write_artefact
-from pnilib.calibration import equal_images
+from pnilib import neighborhood
 from pnilib.config import PNIConfig
 from pnilib.coreset import _Selection
 from pnilib.data import Dataset, Split, load_dataset
+from pnilib.detector import fitting
+from pnilib.detector.calibration import equal_images
+from pnilib.detector.pni import PNI
+from pnilib.detector.prediction import Prediction
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
-from pnilib.features import Embedder
+from pnilib.features.extraction import Embedder
 from pnilib.maps import anomaly_maps, image_scores
-from pnilib.pni import PNI
-from pnilib.prediction import Prediction
+from pnilib.released.neighborhood import leaked_offsets
 from pnilib.scoring import tau
+from pnilib.store.artefacts import read_artefact, write_artefact
 
 GATED = SCATTERING.replace(temperature=0.05)
 FIELDS = "maps", "image_scores", "patch_scores", "match_idx", "nearest_idx"
@@ -229,8 +231,8 @@ def test_variants_at_once_equal_one_at_a_time(model: PNI, data: Dataset) -> None
     overrides: dict[str, dict[str, Any]] = {
         "A": dict(setting="A"),
         "B": dict(setting="B", temperature=1.0),
-        "released": dict(combine="score", nb_gate="rank", gate_chunk=8),
-        "map": dict(setting="A", sigma=0.0, image_score="reweight"),
+        "released": dict(combine="score", released="rank_transfer,first_eighth"),
+        "map": dict(setting="A", sigma=0.0, released="reweighted"),
         "own": {},
     }
     configs = {name: model.config.replace(**values) for name, values in overrides.items()}
@@ -242,19 +244,17 @@ def test_variants_at_once_equal_one_at_a_time(model: PNI, data: Dataset) -> None
 
 
 FITTED_SWITCHES: dict[str, dict[str, Any]] = {
-    "B1": dict(nb_centre="leaked"),
+    "B1": dict(released="centre_leak"),
     "B2": dict(mlp_dropout=0.5),
     "B3 patch": dict(setting="A", agg_patch=3),
     "B3 d": dict(setting="A", dim=8),
-    "B4": dict(setting="position", pos_bins="emb"),
+    "B4": dict(setting="position", released="emb_bins"),
     "B11-B14 A": dict(setting="A", border="replicate"),
     "B11-B14 E": dict(border="replicate"),
     "border_cells": dict(border="replicate", border_cells=1),
     "B15": dict(nb_pad="replicate"),
-    "B16": dict(mlp_select="best"),
-    "B16 share": dict(mlp_select="best", mlp_val_fraction=0.4),
-    "B17 dense": dict(setting="A", coreset_proj="dense128"),
-    "B17 start": dict(setting="A", coreset_start="dropped"),
+    "B16": dict(released="best_epoch"),
+    "B17 start": dict(setting="A", released="start_dropped"),
     "B18": dict(setting="position", dist_size=8),
     "B20": dict(setting="A", resize="short"),
     "B29": dict(setting="A", seed=1),
@@ -266,19 +266,18 @@ FITTED_SWITCHES: dict[str, dict[str, Any]] = {
 LATE_SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "B5 score": ({}, dict(combine="score")),
     "B5 product": ({}, dict(combine="product")),
-    "B6": (dict(setting="B"), dict(nb_gate="rank")),
-    "B6 in E": (dict(combine="score"), dict(nb_gate="rank")),
-    "B7, B8 B": (dict(setting="B"), dict(gate_chunk=8)),
-    "B7, B8 rank": (dict(setting="B", nb_gate="rank"), dict(gate_chunk=8)),
-    "B9": (dict(setting="position"), dict(tau="dist")),
-    "B10 density": (dict(lambda_=0.99), dict(likelihood="density")),
+    "B6": (dict(setting="B"), dict(released="rank_transfer")),
+    "B6 in E": (dict(combine="score"), dict(released="rank_transfer")),
+    "B7, B8 B": (dict(setting="B"), dict(released="first_eighth")),
+    "B7, B8 rank": (dict(setting="B", released="rank_transfer"), dict(released="rank_transfer,first_eighth")),
+    "B9": (dict(setting="position"), dict(released="dist_threshold")),
+    "B10 density": (dict(lambda_=0.99), dict(released="density")),
     "B10 lambda": ({}, dict(lambda_=0.99)),
     "temperature": (dict(setting="B"), dict(temperature=2.0)),
     "B22": ({}, dict(sigma=1.0)),
     "B23 raw_max": ({}, dict(image_score="raw_max")),
     "B23 top1": ({}, dict(image_score="top1")),
-    "B23 reweight": (dict(setting="A"), dict(image_score="reweight")),
-    "reweight_neighbors": (dict(setting="A", image_score="reweight"), dict(reweight_neighbors=9)),
+    "B23 reweight": (dict(setting="A"), dict(released="reweighted")),
     "B24": (dict(setting="A"), dict(baseline="patchcore")),
     "B24 k": (dict(setting="A", baseline="patchcore"), dict(baseline_neighbors=3)),
 }
@@ -287,7 +286,7 @@ LATE_SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("switch", FITTED_SWITCHES)
 def test_switches_of_fitted_parts_change_the_scores(model: PNI, data: Dataset, switch: str) -> None:
     values = FITTED_SWITCHES[switch]
-    setting = values.get("setting", "B" if switch in ("B1", "B2", "B15", "B16", "B16 share") else "E")
+    setting = values.get("setting", "B" if switch in ("B1", "B2", "B15", "B16") else "E")
     config = model.config.replace(**{"calibration_images": 0, "setting": setting} | values)
     found = PNI(config).fit(data.train).predict(data.test)
     expected = model.with_config(setting=setting).predict(data.test)
@@ -308,10 +307,21 @@ def test_switches_of_scoring_change_the_scores(model: PNI, data: Dataset, switch
         assert np.allclose(after.patch_scores, before.patch_scores - np.log(0.99))
 
 
+def test_the_reweighted_score_is_of_three_distances(model: PNI, data: Dataset) -> None:
+    """B23, from the features: s (1 - exp(s) / sum exp(d)) of the cell whose nearest vector is farthest."""
+    released = model.with_config(setting="A", released="reweighted", lambda_=0.9)
+    assert released.coreset is not None
+    features = released.embed(data.test.image(0, released.config.geometry)).flatten(0, 1)
+    nearest = torch.cdist(features, released.coreset.embedding).sort(1).values[:, :3].double()
+    d = nearest[nearest[:, 0].argmax()]
+    expected = d[0] * (1 - d[0].exp() / d.exp().sum())
+    assert released.predict(data.test).image_scores[0] == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_the_sparse_projection_changes_the_choice(data: Dataset) -> None:
     """B17: only where d exceeds the dimension that Johnson and Lindenstrauss ask for."""
     config = RESNET.replace(setting="A", dim=200, calibration_images=0)
-    plain, sparse = (PNI(config.replace(coreset_proj=p)).fit(data.train).coreset for p in ("none", "sparse"))
+    plain, sparse = (PNI(config.replace(released=p)).fit(data.train).coreset for p in ("", "sparse_projection"))
     assert plain is not None and sparse is not None
     assert not torch.equal(plain.cell_idx, sparse.cell_idx)
     assert sparse.embedding.shape == plain.embedding.shape  # only the choice is projected
@@ -325,7 +335,7 @@ def test_mask_resizing_changes_the_ground_truth_only(model: PNI, data: Dataset) 
 
 
 def test_every_fitted_field_is_refused_by_with_config(model: PNI) -> None:
-    for override in (dict(patch=5), dict(seed=1), dict(pos_bins="emb"), dict(mlp_lr=0.1), dict(emb_ratio=0.5)):
+    for override in (dict(patch=5), dict(seed=1), dict(released="emb_bins"), dict(mlp_lr=0.1), dict(emb_ratio=0.5)):
         name = next(iter(override))
         with pytest.raises(PNIError, match=f"^{name}=.*fitted with.*fit again$"):
             model.with_config(**override)
@@ -359,6 +369,16 @@ def test_the_released_preset_runs_end_to_end(data: Dataset, tmp_path: Path) -> N
     assert released.position.n_bins == len(released.coreset.embedding)
 
 
+def test_a_loaded_model_has_the_window_that_it_was_fitted_with(data: Dataset, tmp_path: Path) -> None:
+    """B1: nothing in the weights tells it."""
+    leaky = PNI(RESNET.replace(setting="B", released="centre_leak")).fit(data.train)
+    leaky.save(tmp_path)
+    loaded = PNI.load(tmp_path)
+    assert leaky.mlp is not None and loaded.mlp is not None
+    assert loaded.mlp.offsets == leaky.mlp.offsets == leaked_offsets(RESNET.patch)
+    assert same(loaded.predict(data.test), leaky.predict(data.test))
+
+
 # -- calibration ---------------------------------------------------------------------------------
 
 
@@ -381,7 +401,7 @@ def test_calibration_leaves_the_vectors_of_an_image_and_of_its_copies_out(tmp_pa
         patches = (features[:, None] - others).norm(dim=2).amin(1).float().view(1, 8, 8)
         final = anomaly_maps(patches, 64, config.sigma)
         maps.append(final.numpy())
-        scores.append(float(image_scores(final, patches, patches[..., None], config)[0]))
+        scores.append(float(image_scores(final, patches, config)[0]))
     assert np.allclose(calibrated.calibration.image_scores, scores, rtol=1e-4)
     assert calibrated.calibration.low == pytest.approx(np.min(maps), rel=1e-3)
     assert calibrated.calibration.high == pytest.approx(np.max(maps), rel=1e-3)
@@ -411,9 +431,18 @@ def test_calibration_knows_the_images_of_the_fit(data: Dataset, tmp_path: Path) 
         older.calibrate(data.test)
 
 
-@pytest.mark.parametrize("values", [{}, dict(setting="B"), dict(combine="product"), dict(combine="score", gate_chunk=8),
-                                    dict(setting="B", nb_gate="rank"), dict(setting="A", image_score="reweight"),
-                                    dict(setting="A", baseline="patchcore")])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        dict(setting="B"),
+        dict(combine="product"),
+        dict(combine="score", released="first_eighth"),
+        dict(setting="B", released="rank_transfer"),
+        dict(setting="A", released="reweighted"),
+        dict(setting="A", baseline="patchcore"),
+    ],
+)
 def test_calibration_never_matches_the_images_own_vectors(model: PNI, data: Dataset, values: dict[str, Any]) -> None:
     other = model.with_config(**values)
     assert model.coreset is not None
@@ -469,9 +498,9 @@ def test_no_calibration_no_threshold(data: Dataset) -> None:
 # -- explanations --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pos_bins", "border"), [("dist", "keep"), ("emb", "replicate")])
-def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str, border: str) -> None:
-    change = dict(pos_bins=pos_bins, border=border, border_cells=1, calibration_images=0)
+@pytest.mark.parametrize(("bins", "border"), [("", "keep"), ("emb_bins", "replicate")])
+def test_explanations_agree_with_the_scores(data: Dataset, bins: str, border: str) -> None:
+    change = dict(released=bins, border=border, border_cells=1, calibration_images=0)
     explained = PNI(GATED.replace(**change)).fit(data.train)
     table = explained.explain(data.test.image(0, GATED.geometry))
     found = explained.predict(data.test)
@@ -486,7 +515,7 @@ def test_explanations_agree_with_the_scores(data: Dataset, pos_bins: str, border
         idx = table[f"{which}_idx"]
         assert np.array_equal(table[f"{which}_train_image"], coreset.image_idx.numpy()[idx])
         assert np.array_equal(table[f"{which}_train_cell"], coreset.cell_idx.numpy()[idx])
-    threshold = tau(GATED, len(coreset.embedding), coreset.n_dist)
+    threshold = tau(len(coreset.embedding))
     assert np.array_equal(table["open_position"], table["p_position"] > threshold)
     mean = (table["p_neighborhood"].to_numpy() + table["p_position"].to_numpy()) / 2
     assert np.array_equal(mean > threshold, table["match_idx"] == table["nearest_idx"])  # eq. (6): open or moved on
@@ -661,7 +690,7 @@ def test_a_smaller_ratio_is_the_beginning_of_the_same_run(data: Dataset) -> None
     [
         (dict(emb_ratio=0.4), "fitted with 0.3"),
         (dict(emb_ratio=0.01), "gives 32 ... 192 of its vectors"),
-        (dict(emb_ratio=0.2, pos_bins="emb"), "fit again"),
+        (dict(emb_ratio=0.2, released="emb_bins"), "fit again"),
     ],
 )
 def test_a_ratio_that_the_run_does_not_hold(data: Dataset, change: dict[str, Any], fault: str) -> None:

@@ -13,8 +13,9 @@ import nbformat
 import pytest
 import yaml
 
-from pnilib.config import PROFILES, PNIConfig
-from pnilib.runner import parameter_names
+from pnilib.apps import cli
+from pnilib.apps.notebooks.runner import parameter_names
+from pnilib.config import PNIConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,7 +24,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 IMPORT_NAMES = {
     "PIL": "pillow", "cv2": "opencv-python-headless", "faiss": "faiss-cpu", "skimage": "scikit-image",
-    "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "jupyterlab", "jinja2": "nbconvert",
+    "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipywidgets", "lazy_loader": "lazy-loader",
+    "jinja2": "nbconvert",
     "mpl_toolkits": "matplotlib", "huggingface_hub": "timm",
 }  # fmt: skip
 
@@ -41,21 +43,36 @@ def tracked(*patterns: str) -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def declared(*extras: str) -> dict[str, str]:
+    """Lower bounds by name, of the package and of some extras; `pnilib[...]` in one names others."""
+    found = bounds(PROJECT["dependencies"])
+    for extra in extras:
+        for line in PROJECT["optional-dependencies"][extra]:
+            inner = re.match(r"pnilib\[(.*)\]", line)
+            found |= declared(*inner[1].split(",")) if inner else bounds([line])
+    return found
+
+
 def test_environment_and_pyproject_agree_both_ways():
-    declared = {CONDA_NAMES.get(name, name): low for name, low in bounds(PROJECT["dependencies"]).items()}
+    wanted = {CONDA_NAMES.get(name, name): low for name, low in declared("all").items()}
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     by_pip = [name for entry in environment["dependencies"] if isinstance(entry, dict) for name in entry["pip"]]
     listed = bounds([entry for entry in environment["dependencies"] if isinstance(entry, str)] + by_pip)
     assert listed.pop("python") == PROJECT["requires-python"].removeprefix(">=")
     assert listed.pop("pip") == ""
-    assert listed == declared
+    assert listed == wanted
     assert environment["channels"][0] == "conda-forge"
 
 
-def test_every_import_of_the_package_is_declared():
-    declared = set(bounds(PROJECT["dependencies"]))
+EXTRAS = {"apps/notebooks": ["notebooks"], "apps/explore": ["explore"], "apps/reproduce": ["reproduce"]}
+
+
+def test_every_import_of_a_room_is_declared_for_it():
+    """What fit, predict and evaluate need comes with `pip install pnilib`; the rest with the extra of its room."""
     undeclared = set()
     for path in (ROOT / "pnilib").rglob("*.py"):
+        place = path.relative_to(ROOT / "pnilib").as_posix()
+        known = declared(*next((extras for room, extras in EXTRAS.items() if place.startswith(room)), []))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -63,9 +80,31 @@ def test_every_import_of_the_package_is_declared():
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in {full.partition(".")[0] for full in names} - sys.stdlib_module_names - {"pnilib"}:
-                if IMPORT_NAMES.get(name, name) not in declared:
-                    undeclared.add(f"{path.name}: {name}")
+                if IMPORT_NAMES.get(name, name) not in known:
+                    undeclared.add(f"{place}: {name}")
     assert not undeclared, "add them to pyproject.toml and environment.yml"
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    """In one line, with the command that brings it."""
+    assert [cli.extra_of(name) for name in ("plotly", "yaml", "distributed", "torch", "unheard_of")] == [
+        "explore", "notebooks", "reproduce", "", "",
+    ]  # fmt: skip
+    monkeypatch.setitem(sys.modules, "nbformat", None)
+    for name in [name for name in sys.modules if name.startswith("pnilib.apps.notebooks")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["pni", "notebooks", "--list"])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    assert status.value.code == 2
+    assert capsys.readouterr().err == 'error: nbformat is not installed: pip install "pnilib[notebooks]"\n'
+
+
+def test_help_and_import_take_no_torch():
+    """Seconds of imports before the first word are for commands that need them."""
+    code = "import sys, pnilib, pnilib.apps.cli; print({'torch', 'pandas', 'matplotlib', 'cv2'} & {*sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
 
 
 def test_citation():
@@ -83,47 +122,6 @@ def test_version_has_a_changelog_entry():
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def table_rows() -> list[str]:
-    text = (ROOT / "docs" / "PAPER_VS_RELEASED.md").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if re.match(r"\| B\d+ \|", line)]
-
-
-def test_paper_vs_released_lists_every_difference_once():
-    numbers = [int(re.match(r"\| B(\d+)", row).group(1)) for row in table_rows()]
-    assert numbers == list(range(1, 39))
-    assert all(row.count(" | ") == 4 for row in table_rows()), "five columns"
-
-
-def test_paper_vs_released_names_only_settings_that_exist():
-    text = (ROOT / "docs" / "PAPER_VS_RELEASED.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"`([a-z]\w*)`", text))
-    assert len(names) > 25
-    assert names <= set(PNIConfig.names())
-
-
-def test_paper_vs_released_states_the_real_values():
-    switch = re.compile(r"`(\w+)`: ([\w.]+)(?:[^*;|`]*\*([\w.]+)\*)?")
-    default, released = PNIConfig(), PNIConfig.profile("released")
-    seen = set()
-    for row in table_rows():
-        for name, ours, theirs in switch.findall(row.rsplit(" | ", 1)[1]):
-            kind = type(getattr(default, name))
-            assert kind(ours) == getattr(default, name), row
-            if theirs:
-                assert kind(theirs) == getattr(released, name), row
-                seen.add(name)
-    assert seen == set(PROFILES["released"]) - {"seed"}, "each released behaviour is in the table"
-
-
-def test_config_and_table_use_the_same_numbers():
-    """A field that says B7 is named in row B7."""
-    rows = {re.match(r"\| (B\d+)", row).group(1): row for row in table_rows()}
-    for field in PNIConfig.describe():
-        for first, last in re.findall(r"\bB(\d+)(?:-B(\d+))?\b", field["meaning"]):
-            for number in range(int(first), int(last or first) + 1):
-                assert f"`{field['name']}`" in rows[f"B{number}"]
-
-
 def test_notation_names_only_settings_that_exist():
     text = (ROOT / "docs" / "NOTATION.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
@@ -131,7 +129,7 @@ def test_notation_names_only_settings_that_exist():
     code = {name for line in rows for name in re.findall(r"`(\w+)`", line.split(" | ")[1])}
     settings = {
         "agg_patch", "dim", "patch", "emb_ratio", "dist_size", "combine", "mlp_layers", "mlp_width",
-        "temperature", "tau", "lambda_", "sigma", "mlp_lr_gamma",
+        "temperature", "lambda_", "sigma", "mlp_lr_gamma",
     }  # fmt: skip
     assert settings <= code and settings <= set(PNIConfig.names())
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "pnilib").rglob("*.py"))

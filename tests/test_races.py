@@ -14,12 +14,12 @@ import torch
 from crew import STRESS, Crew
 from tiny import SCATTERING, write_category
 
-from pnilib.artefacts import read_artefact, write_artefact
+from pnilib.apps.reproduce.settings import SWITCHES
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
-from pnilib.pni import PNI
-from pnilib.refinement.pool import build_pool
-from pnilib.reproduction.settings import SWITCHES
+from pnilib.detector.pni import PNI
+from pnilib.detector.training_pool import build_pool
+from pnilib.store.artefacts import read_artefact, write_artefact
 
 ROUNDS = 50 if STRESS else 5
 CONFIG = SCATTERING.replace(

@@ -11,12 +11,12 @@ import pytest
 import torch
 from test_cli import picture_size, pni, refused
 
-from pnilib.artefacts import exclusive
 from pnilib.data import load_dataset
 from pnilib.demo import make_demo
+from pnilib.detector.pni import PNI
 from pnilib.evaluation import evaluate
-from pnilib.pni import PNI
 from pnilib.refinement import training
+from pnilib.store.artefacts import exclusive
 
 SMALL = {
     "image_resize": 64, "image_crop": 64, "dim": 16, "emb_ratio": 0.1, "calibration_images": 3, "pool_images": 8,
@@ -141,7 +141,7 @@ def test_score_refined_beside_plain(run: Path, demo: Path, tmp_path: Path, capsy
 def test_a_killed_score_does_not_mix_refined_and_plain(
     run: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pnilib import scored
+    from pnilib.apps import batch as scored
 
     whole, calls = scored._score_one, []
 

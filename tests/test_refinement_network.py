@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pnilib.config import PNIConfig
+from pnilib.detector.steps import network_class
 from pnilib.errors import PNIError
 from pnilib.refinement.augmentation import augment
 from pnilib.refinement.losses import gradient_loss, refinement_loss, regression_loss
 from pnilib.refinement.network import RefineNet, blocks, build_network, standardise
+from pnilib.released.refinement import BRIGHTNESSES, ReleasedNet
 
 TINY = PNIConfig.profile("smoke").replace(refine_skips="none", refine_decoder_norm="none")
 STILL = TINY.replace(refine_rotation=0.0, refine_jitter_size=0.0, refine_crop=0)
@@ -30,7 +32,8 @@ def inputs(height: int, width: int, b: int = 2, seed: int = 0) -> tuple[Tensor, 
 
 
 def built(**overrides: Any) -> RefineNet:
-    return build_network(TINY.replace(**overrides)).eval()
+    config = TINY.replace(**overrides)
+    return build_network(config, kind=network_class(config)).eval()
 
 
 # -- the network ---------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ def test_channels_and_sizes_of_the_paper() -> None:
 def test_parameters_of_the_paper() -> None:
     """DenseNet-161 without its classifier, 28,681,000 - 1000 * 2209; a map stem; 1 x 1 and 3 x 3 decoder steps."""
     with torch.device("meta"):
-        one, three = RefineNet(PNIConfig()), RefineNet(PNIConfig(refine_stem="rep3"))
+        one, three = RefineNet(PNIConfig()), ReleasedNet(PNIConfig(released="three_map_channels"))
     decoder = 2208 * 768 + 768 + 24 + 1
     for before in (768, 384, 192, 96, 48):
         after = before // 2
@@ -77,7 +80,7 @@ def test_parameters_of_the_paper() -> None:
 @pytest.mark.parametrize("skips", ["none", "unet"])
 @pytest.mark.parametrize(("height", "width"), [(50, 71), (64, 32), (1, 33)])
 def test_an_odd_size_is_continued_by_its_edge(height: int, width: int, skips: str) -> None:
-    network = built(refine_skips=skips, refine_out="residual")
+    network = built(refine_skips=skips, released="residual")
     image, own = inputs(height, width)
     rows = torch.arange(math.ceil(height / 32) * 32).clamp(max=height - 1)
     columns = torch.arange(math.ceil(width / 32) * 32).clamp(max=width - 1)
@@ -88,7 +91,7 @@ def test_an_odd_size_is_continued_by_its_edge(height: int, width: int, skips: st
 
 
 def test_b30_residual_adds_the_map() -> None:
-    direct, residual = built(), built(refine_out="residual")
+    direct, residual = built(), built(released="residual")
     residual.load_state_dict(direct.state_dict())
     image, own = inputs(40, 56)
     assert direct(image, own).abs().max() > 1e-3
@@ -99,7 +102,7 @@ def test_b31_mean_halves_the_sum() -> None:
     image, own = inputs(64, 64)
     fused = {}
     for fuse in ("sum", "mean"):
-        network = built(refine_fuse=fuse)
+        network = built(released="mean_of_stems" if fuse == "mean" else "")
         network.stages[0].register_forward_pre_hook(lambda _m, args, fuse=fuse: fused.__setitem__(fuse, args[0]))
         network(image, own)
         assert torch.equal(
@@ -110,7 +113,7 @@ def test_b31_mean_halves_the_sum() -> None:
 
 @pytest.mark.parametrize("skips", ["none", "unet"])
 def test_b32_both_stems_start_as_one_function(skips: str) -> None:
-    one, three = built(refine_skips=skips), built(refine_skips=skips, refine_stem="rep3")
+    one, three = built(refine_skips=skips), built(refine_skips=skips, released="three_map_channels")
     image, own = inputs(64, 64)
     assert one.map_stem[0].weight.shape[1] == 1 and three.map_stem[0].weight.shape[1] == 3
     assert torch.allclose(one(image, own), three(image, own), atol=1e-5)
@@ -118,7 +121,7 @@ def test_b32_both_stems_start_as_one_function(skips: str) -> None:
 
 
 def test_the_maps_stem_starts_as_the_images() -> None:
-    network = built(refine_stem="rep3")
+    network = built(released="three_map_channels")
     _, own = inputs(64, 64)
     assert torch.equal(network.map_stem(own.expand(-1, 3, -1, -1)), network.image_stem(own.expand(-1, 3, -1, -1)))
 
@@ -442,7 +445,7 @@ def test_colours_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(found[0], expected, atol=2e-3)
     assert torch.allclose(found[1], maps, atol=1e-4) and torch.equal(found[2], masks)
     drawn(monkeypatch, flip=False, factors=random)
-    released = augment(images, maps, masks, config.replace(refine_jitter="brightness3"), seeded())[0]
+    released = augment(images, maps, masks, config, seeded(), BRIGHTNESSES)[0]
     assert torch.allclose(released, x * one * two * three, atol=1e-4)
     assert (released - found[0]).abs().max() > 0.02
 

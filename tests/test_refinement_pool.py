@@ -13,15 +13,16 @@ from numpy import ndarray
 from PIL import Image
 from tiny import SCATTERING, write_category
 
-from pnilib.artefacts import exclusive
 from pnilib.config import PNIConfig
 from pnilib.data import Dataset, Split, load_dataset
+from pnilib.detector import training_pool as module
+from pnilib.detector.folds import drop_folds
+from pnilib.detector.pni import PNI
+from pnilib.detector.training_pool import build_pool
 from pnilib.errors import PNIError
 from pnilib.maps import anomaly_maps
-from pnilib.pni import PNI
-from pnilib.refinement import pool as module
-from pnilib.refinement.folds import drop_folds
-from pnilib.refinement.pool import Pool, build_pool, pool_size
+from pnilib.refinement.pool import Pool, pool_size
+from pnilib.store.artefacts import exclusive
 from pnilib.synthesis import foreground_mask
 
 CONFIG = SCATTERING.replace(setting="A", calibration_images=0, pool_images=14, pool_clean=0.2, pool_maps="leave_out")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tiny import SCATTERING, write_category
 
-from pnilib import report
+from pnilib.apps import report
+from pnilib.apps.report import metrics_table, outdated_evaluations, outdated_tables, write_evaluation
 from pnilib.data import Split
+from pnilib.detector.pni import PNI
 from pnilib.evaluation import evaluate
-from pnilib.pni import PNI
-from pnilib.report import metrics_table, outdated_evaluations, outdated_tables, write_evaluation
 
 
 def test_evaluations_of_another_model_or_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 from test_cli import pni, refused
 from tiny_grid import OVERRIDES, tiny_data
 
-from pnilib import estimate as estimates
-from pnilib.artefacts import exclusive
+from pnilib.apps import estimate as estimates
+from pnilib.store.artefacts import exclusive
 
 SET = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
 SMALL = ["--profile", "scattering", "--device", "cpu", "--seeds", "1", "--workers", "1", "--quiet", *SET]
@@ -21,7 +21,7 @@ SMALL = ["--profile", "scattering", "--device", "cpu", "--seeds", "1", "--worker
 def demo_data_are_tiny() -> Iterator[None]:
     """Tiny data under the demo's name, which stand in for MVTec AD."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pnilib.cli.reproduce.make_demo", lambda *_, **__: None)
+        patch.setattr("pnilib.demo.make_demo", lambda *_, **__: None)
         yield
 
 
@@ -55,7 +55,7 @@ def test_again_is_only_reading(
     store: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what an earlier call left there of other data is on no page."""
-    monkeypatch.setattr("pnilib.reproduction.schedule.run_unit", None)
+    monkeypatch.setattr("pnilib.apps.reproduce.schedule.run_unit", None)
     shutil.copytree(store.parent / "out", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "manifests/figure-5.json"
     other = json.loads(file.read_text()) | {"data": {"demo/part": "other"}}
@@ -137,12 +137,12 @@ def test_other_mistakes(store: Path, data: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_estimate_of_the_grid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All categories of the paper, without any data; the speeds themselves are tested in test_estimate_grid."""
-    whole = estimates.estimate_work
-    monkeypatch.setattr(estimates, "estimate_work", lambda work, device: whole(work, device=device, measure=False))
+    """All categories of the paper, without any data; the speeds themselves are tested in test_estimate."""
+    whole = estimates.estimate_plan
+    monkeypatch.setattr(estimates, "estimate_plan", lambda plan, counts, device: whole(plan, counts, device, False))
     capsys.readouterr()
     assert pni("estimate", "--grid", "--device", "cpu", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["rows"]
     assert len({row["category"] for row in rows}) == 30 and {"fit", "pool", "network"} <= {row["kind"] for row in rows}
     assert pni("estimate", "--grid", "--device", "cpu") == 0
     assert "mvtec/bottle" in capsys.readouterr().out

@@ -18,15 +18,15 @@ from PIL import Image
 from tiny_grid import tiny_data, tiny_request
 
 from pnilib import evaluation
-from pnilib.artefacts import exclusive
+from pnilib.apps.reproduce import schedule, units
+from pnilib.apps.reproduce.outputs import chosen_items, write_outputs
+from pnilib.apps.reproduce.plan import Plan, build_plan
+from pnilib.apps.reproduce.results import Results
+from pnilib.apps.reproduce.schedule import default_workers, execute, finished
+from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval
-from pnilib.pni import PNI
-from pnilib.reproduction import schedule, units
-from pnilib.reproduction.outputs import chosen_items, write_outputs
-from pnilib.reproduction.plan import Plan, build_plan
-from pnilib.reproduction.results import Results
-from pnilib.reproduction.schedule import default_workers, execute, finished
+from pnilib.store.artefacts import exclusive
 
 SETTINGS = ["A", "B", "E", "L", "PNI"]
 

@@ -10,11 +10,8 @@ import pytest
 from PIL import Image
 from tiny_grid import tiny_data, tiny_request
 
-from pnilib.errors import PNIError
-from pnilib.metrics import image_auroc
-from pnilib.published import load_published
-from pnilib.reproduction.figures import FIGURES, misclassified
-from pnilib.reproduction.outputs import (
+from pnilib.apps.reproduce.figures import FIGURES, misclassified
+from pnilib.apps.reproduce.outputs import (
     ITEMS,
     chosen_items,
     manifest,
@@ -22,12 +19,15 @@ from pnilib.reproduction.outputs import (
     read_request,
     write_outputs,
 )
-from pnilib.reproduction.plan import Request, build_plan
-from pnilib.reproduction.render import marked
-from pnilib.reproduction.results import Results
-from pnilib.reproduction.schedule import execute
-from pnilib.reproduction.store import clean_store, list_units
-from pnilib.reproduction.tables import TABLES, Table, make_table
+from pnilib.apps.reproduce.plan import Request, build_plan
+from pnilib.apps.reproduce.render import marked
+from pnilib.apps.reproduce.results import Results
+from pnilib.apps.reproduce.schedule import execute
+from pnilib.apps.reproduce.store import clean_store, list_units
+from pnilib.apps.reproduce.tables import TABLES, Table, make_table
+from pnilib.errors import PNIError
+from pnilib.metrics import image_auroc
+from pnilib.published import load_published
 
 SETTINGS = ["A", "B", "E", "PNI"]
 

@@ -6,13 +6,13 @@ from unittest import mock
 
 import pytest
 
+from pnilib.apps.notebooks.runner import parameter_names, run_notebook
+from pnilib.apps.reproduce import units, viewing
+from pnilib.apps.reproduce.outputs import write_outputs
+from pnilib.apps.reproduce.plan import ROLES, Plan, Request, build_plan, sources_of
+from pnilib.apps.reproduce.results import Cell, Results
+from pnilib.apps.reproduce.schedule import execute
 from pnilib.demo import make_demo
-from pnilib.reproduction import units, viewing
-from pnilib.reproduction.outputs import write_outputs
-from pnilib.reproduction.plan import ROLES, Plan, Request, build_plan, sources_of
-from pnilib.reproduction.results import Cell, Results
-from pnilib.reproduction.schedule import execute
-from pnilib.runner import parameter_names, run_notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ["09_main_results", "10_ablation", "11_paper_vs_released"]

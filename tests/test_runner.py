@@ -11,8 +11,7 @@ import nbformat
 import psutil
 import pytest
 
-from pnilib.errors import PNIError
-from pnilib.runner import (
+from pnilib.apps.notebooks.runner import (
     NotebookResult,
     parameter_names,
     parse_parameters,
@@ -21,6 +20,7 @@ from pnilib.runner import (
     strip_solutions,
     summary_text,
 )
+from pnilib.errors import PNIError
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -189,7 +189,7 @@ def test_stopping_the_runner_leaves_no_process(tmp_path, stop):
     paths = [make(tmp_path / "nb" / f"{name}.ipynb", source) for name in ("one", "two", "three")]
     code = """import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down as ignored
-from pnilib.runner import run_all
+from pnilib.apps.notebooks.runner import run_all
 run_all(sys.argv[2:], sys.argv[1], workers=2)"""
     command = [sys.executable, "-c", code, tmp_path / "out", *paths]
     runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

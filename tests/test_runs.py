@@ -14,11 +14,11 @@ import pytest
 import torch
 from tiny import SCATTERING, write_category
 
-from pnilib.artefacts import _LOCK
 from pnilib.data import Dataset, Split, load_dataset
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import fit_or_load, manifest, open_run, read_record, run_categories
 from pnilib.errors import PNIError
-from pnilib.pni import PNI
-from pnilib.runs import fit_or_load, manifest, open_run, read_record, run_categories
+from pnilib.store.artefacts import _LOCK
 
 CONFIG = SCATTERING.replace(setting="A", calibration_images=2)
 
@@ -164,8 +164,8 @@ def test_a_full_disk_at_the_end_loses_nothing(
             fit_or_load(data.train, CONFIG, tmp_path)
     assert not (tmp_path / "model").exists() and list((tmp_path / "work").glob("features-*/features.npy"))
     with monkeypatch.context() as patch:
-        patch.setattr("pnilib.fitting.extract", None)
-        patch.setattr("pnilib.fitting.select_coreset", None)
+        patch.setattr("pnilib.detector.fitting.extract", None)
+        patch.setattr("pnilib.detector.fitting.select_coreset", None)
         fit_or_load(data.train, CONFIG, tmp_path)
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pnilib import scattering
-from pnilib.scattering import Scattering, gaussian_matrix, halving_matrix, mirror, morlet_bank
+from pnilib.features import scattering
+from pnilib.features.scattering import Scattering, gaussian_matrix, halving_matrix, mirror, morlet_bank
 
 CPU = torch.device("cpu")
 

@@ -17,9 +17,9 @@ from PIL import Image
 from test_cli import pni, refused
 from tiny import SCATTERING, write_category
 
-from pnilib import scored
-from pnilib.pni import PNI
-from pnilib.scored import score_images
+from pnilib.apps import batch as scored
+from pnilib.apps.batch import score_images
+from pnilib.detector.pni import PNI
 
 QUIET = ("--device", "cpu", "--quiet")
 

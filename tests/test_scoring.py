@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from pnilib.config import PNIConfig
+from pnilib.coreset import Coreset
+from pnilib.detector import steps
 from pnilib.errors import PNIError
 from pnilib.scoring import (
     gate,
@@ -16,9 +18,7 @@ from pnilib.scoring import (
     mean_probability,
     patch_distances,
     product_probability,
-    rank_gate,
     row_minimum,
-    score_patches,
     tau,
 )
 
@@ -43,13 +43,15 @@ def world() -> dict[str, Tensor]:
 
 
 def scores(w: dict[str, Tensor], config: PNIConfig) -> Tensor:
-    emb = config.pos_bins == "emb"
+    emb = "emb_bins" in config.released
     position, marginal = (w["p_position_emb"], w["marginal_emb"]) if emb else (w["p_position"], w["marginal"])
-    return score_patches(w["distances"], w["p_neighborhood"], position, marginal, w["emb_to_dist"], D, config).score
+    nowhere = torch.zeros(M, dtype=torch.int64)
+    coreset = Coreset(torch.zeros(M, 5), D, w["emb_to_dist"], nowhere, nowhere, torch.zeros(M, dtype=torch.float64))
+    return steps.score(w["distances"], w["p_neighborhood"], position, marginal, coreset, config).score
 
 
 def test_equations_by_hand() -> None:
-    assert tau(PNIConfig(), 100, 10) == 0.005 and tau(PNIConfig(tau="dist"), 100, 10) == 0.05
+    assert tau(100) == 0.005
     assert gate(torch.tensor([[0.1, 0.25, 0.3]]), 0.25).tolist() == [[False, False, True]]  # strict
     p_nb, p_pos = torch.tensor([[0.8, 0.2]]), torch.tensor([[0.2, 0.8]])
     assert torch.allclose(mean_probability(p_nb, p_pos), torch.tensor([[0.5, 0.5]]))
@@ -59,9 +61,7 @@ def test_equations_by_hand() -> None:
     distance, idx = gated_nearest(distances, torch.tensor([[False, True, True]]))
     assert distance.tolist() == [2.0] and idx.tolist() == [1]
     assert gated_nearest(distances, torch.zeros(1, 3, dtype=torch.bool))[0].tolist() == [3.0]
-    assert likelihood_score(torch.tensor([2.0]), PNIConfig(lambda_=0.5)).tolist() == [1.0]
-    released = likelihood_score(torch.tensor([2.0]), PNIConfig.profile("released"))
-    assert released.item() == pytest.approx(0.99 * 2 + 0.01005, abs=1e-5)  # PAPER_AUDIT A.8
+    assert likelihood_score(torch.tensor([2.0]), 0.5).tolist() == [1.0]
 
 
 def literal(w: dict[str, Tensor], config: PNIConfig) -> list[float]:
@@ -69,7 +69,7 @@ def literal(w: dict[str, Tensor], config: PNIConfig) -> list[float]:
     m, out = w["emb_to_dist"].tolist(), []
     d = w["distances"].tolist()
     p_nb = [[row[m[c]] for c in range(M)] for row in w["p_neighborhood"].tolist()]
-    if config.pos_bins == "emb":
+    if "emb_bins" in config.released:
         p_pos = w["p_position_emb"].tolist()
     else:
         p_pos = [[row[m[c]] for c in range(M)] for row in w["p_position"].tolist()]
@@ -94,17 +94,17 @@ def literal(w: dict[str, Tensor], config: PNIConfig) -> list[float]:
     return out
 
 
-@pytest.mark.parametrize("bins", ["dist", "emb"])
+@pytest.mark.parametrize("bins", ["", "emb_bins"])
 @pytest.mark.parametrize(
     "choice", [dict(setting="A"), dict(setting="B"), dict(setting="position"), dict(), dict(combine="score")]
 )
 def test_settings_equal_the_literal_loop(choice: dict[str, str], bins: str) -> None:
-    config, w = PNIConfig(pos_bins=bins, **choice), world()
+    config, w = PNIConfig(released=bins, **choice), world()
     assert torch.allclose(scores(w, config), torch.tensor(literal(w, config)))
 
 
 def test_eq_6_is_an_or_of_two_gates() -> None:
-    """min(S_nb(tau), S_pos(tau)) <= S <= min(S_nb(2 tau), S_pos(2 tau))   (PAPER_AUDIT A.7)."""
+    """min(S_nb(tau), S_pos(tau)) <= S <= min(S_nb(2 tau), S_pos(2 tau))  ."""
     w, threshold = world(), 1 / (2 * M)
     both = scores(w, PNIConfig())
     m = w["emb_to_dist"]
@@ -127,34 +127,6 @@ def test_product_lets_either_source_veto() -> None:
     only_3 = w["distances"].masked_fill(w["emb_to_dist"] != 3, math.inf).amin(1)
     assert torch.allclose(scores(w, PNIConfig(combine="product")), only_3)
     assert torch.allclose(scores(w, PNIConfig(setting="position")), only_3)
-
-
-@pytest.mark.parametrize("parts", [1, 8])
-def test_rank_gate_equals_the_released_loop(parts: int) -> None:
-    """Literal emulation: rank j of C_dist tested, column j of the rank-ordered likelihood opened."""
-    w, threshold = world(), 1 / (2 * M)
-    is_open = w["p_neighborhood"] > threshold
-    got, _ = rank_gate(w["distances"], is_open, parts)
-    for i in range(B):
-        ordered = sorted(w["distances"][i].tolist())
-        by_distance = sorted(range(D), key=lambda j: w["distances"][i, j].item())
-        mask = [False] * M
-        for k in range(math.ceil(D / parts)):
-            if is_open[i, by_distance[k]]:
-                mask[k] = True
-        mask[-1] = True  # the released fallback
-        assert got[i].item() == pytest.approx(next(d for d, on in zip(ordered, mask, strict=True) if on))
-
-
-def test_chunked_position_gate_equals_the_released_loop() -> None:
-    w, threshold = world(), 1 / (2 * M)
-    config = PNIConfig(setting="position", pos_bins="emb", gate_chunk=8)
-    for i, got in enumerate(scores(w, config).tolist()):
-        by_distance = sorted(range(M), key=lambda c: w["distances"][i, c].item())
-        mask = [k < M / 8 and bool(w["p_position_emb"][i, c] > threshold) for k, c in enumerate(by_distance)]
-        mask[-1] = True
-        winner = by_distance[mask.index(True)]
-        assert got == pytest.approx(w["distances"][i, winner].item())
 
 
 def test_patchcore_baseline_is_the_mean_squared_distance() -> None:
@@ -187,12 +159,12 @@ def test_permutation_and_distances() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (dict(nb_gate="rank"), "use combine=score"),
-        (dict(image_score="reweight"), "setting=E scores behind gates.*use setting=A"),
-        (dict(image_score="reweight", setting="B"), "setting=B scores behind gates.*use setting=A"),
-        (dict(image_score="reweight", setting="position", combine="score"), "use setting=A"),
+        (dict(released="rank_transfer"), "use combine=score"),
+        (dict(released="reweighted"), "setting=E scores behind gates.*use setting=A"),
+        (dict(released="reweighted", setting="B"), "setting=B scores behind gates.*use setting=A"),
+        (dict(released="reweighted", setting="position", combine="score"), "use setting=A"),
         (dict(setting="A", baseline="patchcore", lambda_=0.99), "set lambda_=1"),
-        (dict(setting="A", baseline="patchcore", likelihood="density"), "likelihood=exp"),
+        (dict(setting="A", baseline="patchcore", released="density"), "leave density out"),
     ],
 )
 def test_mixtures_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
@@ -204,7 +176,7 @@ def test_mixtures_that_mean_nothing_are_refused(values: dict[str, Any], message:
 
 
 def test_another_setting_of_the_same_run() -> None:
-    config = PNIConfig(setting="A", image_score="reweight", sigma=3.0)
+    config = PNIConfig(setting="A", released="reweighted", sigma=3.0)
     assert config.under("A") == config and config.under("E") == PNIConfig(sigma=3.0)
     assert PNIConfig(image_score="top1").under("A").image_score == "top1"
 
@@ -215,10 +187,8 @@ def test_another_setting_of_the_same_run() -> None:
         (dict(setting="A"), "combine", "setting=E"),
         (dict(setting="position"), "combine", "setting=E"),
         (dict(setting="A"), "temperature", "setting=E or setting=B"),
-        (dict(setting="A"), "tau", "setting=E or setting=B or setting=position"),
         (dict(setting="E"), "baseline", "setting=A"),
         (dict(setting="A"), "baseline_neighbors", "baseline=patchcore"),
-        (dict(setting="A"), "reweight_neighbors", "image_score=reweight"),
     ],
 )
 def test_a_setting_that_is_never_looked_at_is_named(base: dict[str, Any], name: str, need: str) -> None:
@@ -226,3 +196,10 @@ def test_a_setting_that_is_never_looked_at_is_named(base: dict[str, Any], name: 
     assert config.require_used(["sigma", "setting", "image_score"]) is config
     with pytest.raises(PNIError, match=f"^{name} counts for {need} only"):
         config.require_used(["sigma", name])
+
+
+@pytest.mark.parametrize("step", ["rank_transfer", "first_eighth", "dist_threshold"])
+def test_a_step_of_the_release_that_is_never_looked_at_is_named(step: str) -> None:
+    assert PNIConfig(setting="B", released=step).require_used(["released"]).released == (step,)
+    with pytest.raises(PNIError, match=f"^released={step} counts for setting=E or setting=B.* not for setting=A"):
+        PNIConfig(setting="A", released=step).require_used(["released"])

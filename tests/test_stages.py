@@ -13,14 +13,15 @@ import torch
 import torchvision
 from tiny import RESNET, SCATTERING, write_category
 
-from pnilib import fitting, neighborhood
-from pnilib.config import NEEDS, SETTINGS, STAGES, PNIConfig
+from pnilib import neighborhood
+from pnilib.config import NEEDS, RELEASED_STEPS, SETTINGS, STAGES, PNIConfig
 from pnilib.data import Dataset
+from pnilib.detector import fitting
+from pnilib.detector.fitting import coreset_tensors, fit_stages
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
-from pnilib.features import Embedder
-from pnilib.fitting import coreset_tensors, fit_stages
-from pnilib.pni import PNI
-from pnilib.runs import fit_or_load
+from pnilib.features.extraction import Embedder
 
 BASE = SCATTERING.replace(
     image_resize=56, image_crop=48, dim=8, dist_size=8, mlp_epochs=2, calibration_images=0, border_cells=1
@@ -30,9 +31,9 @@ FITTED = STAGES[: STAGES.index("scoring")]
 
 CHANGES: dict[str, Any] = dict(
     image_resize=60, image_crop=56, resize="short", agg_patch=3, dim=6, feature_norm="channel", backbone=RANDOM,
-    border="replicate", emb_ratio=0.3, emb_max=3, dist_size=4, coreset_proj="dense128", coreset_start="dropped", seed=2,
-    patch=5, pos_bins="emb", nb_centre="leaked", nb_pad="replicate", mlp_layers=1, mlp_width=12, mlp_dropout=0.5,
-    mlp_epochs=1, mlp_batch=32, mlp_lr=0.01, mlp_lr_step=1, mlp_select="best", precision="bf16",
+    border="replicate", emb_ratio=0.3, emb_max=3, dist_size=4, seed=2,
+    patch=5, nb_pad="replicate", mlp_layers=1, mlp_width=12, mlp_dropout=0.5,
+    mlp_epochs=1, mlp_batch=32, mlp_lr=0.01, mlp_lr_step=1, precision="bf16",
 )  # fmt: skip
 """Another value of each field that a fit depends on; those of UNDER show under other settings only."""
 UNDER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = dict(
@@ -42,7 +43,6 @@ UNDER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = dict(
     weights=(RANDOM, dict(weights="FILE")),
     border_cells=(dict(border="replicate"), dict(border_cells=2)),
     mlp_lr_gamma=(dict(mlp_lr_step=1), dict(mlp_lr_gamma=0.5)),
-    mlp_val_fraction=(dict(mlp_select="best"), dict(mlp_val_fraction=0.4)),
 )
 
 
@@ -89,15 +89,19 @@ def test_every_field_of_a_fitted_stage_is_tried() -> None:
     assert wanted == CHANGES.keys() | UNDER.keys() and not CHANGES.keys() & UNDER.keys()
 
 
-@pytest.mark.parametrize("name", [*CHANGES, *UNDER])
+STEPS = {name: stage for name, stage in RELEASED_STEPS.items() if stage in FITTED and name != "sparse_projection"}
+"""Without the projection, which is none of so few dimensions: tests/test_released.py."""
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *UNDER, *STEPS])
 def test_a_field_changes_its_stage_and_none_before(name: str, data: Dataset, weights: Path, plain: Any) -> None:
     """Else a sweep of it would redo work that it does not touch, or a stale artefact would be taken for its own."""
-    under, change = UNDER.get(name, ({}, {name: CHANGES.get(name)}))
+    under, change = UNDER.get(name, ({}, {"released": name} if name in STEPS else {name: CHANGES.get(name)}))
     change = change[name] if isinstance(change.get(name), dict) else change
     change = {key: str(weights) if value == "FILE" else value for key, value in change.items()}
     before, after = plain(tuple(under.items())), artefacts(data, BASE.replace(**under | change))
     changed = {stage for stage in before if before[stage] != after[stage]}
-    stage = PNIConfig.__dataclass_fields__[name].metadata["stage"]
+    stage = STEPS.get(name) or PNIConfig.__dataclass_fields__[name].metadata["stage"]
     first, possible = {
         "features": ({"features"}, {"features", "coreset", "position", "neighborhood"}),
         "coreset": ({"coreset"}, {"coreset", "position", "neighborhood"}),
@@ -112,12 +116,14 @@ def test_fields_of_later_stages_change_nothing_that_is_fitted(data: Dataset, pla
     """All of them at once, each at another allowed value; `setting` and `gate` choose among stages: below."""
     late = {}
     for f in dataclasses.fields(PNIConfig):
-        if f.metadata["stage"] not in FITTED and f.name not in ("setting", "gate"):
+        if f.metadata["stage"] not in FITTED and f.name not in ("setting", "gate", "released"):
             low, choices = f.metadata["low"], f.metadata["choices"]
             allowed = choices or ([low, f.metadata["high"]] if low is not None else ["builtin", "scar", "1,1,1,1"])
             late[f.name] = next(value for value in allowed if value != getattr(BASE, f.name))
+    late["released"] = tuple(name for name, stage in RELEASED_STEPS.items() if stage not in (*FITTED, "decision"))
+    late["combine"] = "score"  # beside a gate by rank
     config = BASE.replace(**late)
-    assert all(getattr(config, name) != getattr(BASE, name) for name in late) and len(late) > 40
+    assert all(getattr(config, name) != getattr(BASE, name) for name in late) and len(late) > 35
     assert artefacts(data, config) == plain(())
     assert all(config.stage_key(stage) == BASE.stage_key(stage) for stage in FITTED)
 
@@ -182,7 +188,13 @@ def test_finished_stages_are_not_made_again(data: Dataset, tmp_path: Path, monke
         return made["extract"], made["select_coreset"], made["_save_checkpoint"]
 
     assert work() == (1, 1, 3)
-    for change in ({}, dict(combine="score", sigma=4.0), dict(pos_bins="emb"), dict(setting="B"), dict(setting="A")):
+    for change in (
+        {},
+        dict(combine="score", sigma=4.0),
+        dict(released="emb_bins"),
+        dict(setting="B"),
+        dict(setting="A"),
+    ):
         assert work(**change) == (0, 0, 0), change
     assert work(mlp_lr=1e-2) == (0, 0, 3)
     assert work(patch=5) == (0, 0, 3)

@@ -12,13 +12,13 @@ import timm
 import torch
 from PIL import Image
 
-from pnilib import known_backbones, weights
-from pnilib.backbones import level_shapes, load_backbone
-from pnilib.cli.backbones import backbones as backbones_command
+from pnilib.apps.cli.backbones import backbones as backbones_command
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.features import Embedder
-from pnilib.weights import PACKAGED, packaged_file, read_packaged
+from pnilib.features import catalogue, weights
+from pnilib.features.backbones import level_shapes, load_backbone
+from pnilib.features.extraction import Embedder
+from pnilib.features.weights import PACKAGED, packaged_file, read_packaged
 
 LITE = PNIConfig(backbone="tf_efficientnet_lite0", aggregation="concat", agg_patch=3, image_resize=64, image_crop=64)
 
@@ -105,7 +105,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("pnilib.backbones.packaged_file", lambda name: None)
+    monkeypatch.setattr("pnilib.features.timm_networks.packaged_file", lambda name: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
 
 
@@ -165,12 +165,12 @@ def test_the_list_of_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     """Weights here or not, levels, the cost: twice the multiplications: of ResNet-18 at 224 px 118 M in the stem, then
     462, 411 and 411 M in levels 1 to 3."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(known_backbones, "KNOWN", ("tf_efficientnet_lite0", "resnet18", "vit_small_patch14_dinov2"))
-    lite, resnet, vit = known_backbones.describe_backbones(LITE)
+    monkeypatch.setattr(catalogue, "KNOWN", ("tf_efficientnet_lite0", "resnet18", "vit_small_patch14_dinov2"))
+    lite, resnet, vit = catalogue.describe_backbones(LITE)
     assert (lite["weights"], lite["levels"], lite["licence"]) == ("installed", "40@8x8 + 112@4x4", "apache-2.0")
     assert (resnet["from"], resnet["weights"]) == ("torchvision", "to download")
     assert (vit["image"], vit["levels"]) == (56, "384@4x4 + 384@4x4")  # the nearest that it takes
-    whole = known_backbones.describe_backbones(LITE.replace(image_resize=256, image_crop=256))[1]["GFLOP"]
+    whole = catalogue.describe_backbones(LITE.replace(image_resize=256, image_crop=256))[1]["GFLOP"]
     assert whole == pytest.approx(2 * (0.118 + 0.462 + 0.411 + 0.411) * (256 / 224) ** 2, abs=0.06)
     backbones_command(set_=["image_resize=64", "image_crop=64"])
     printed = capsys.readouterr().out.splitlines()

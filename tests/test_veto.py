@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Int64
 
 from pnilib import PNI, PNIConfig
+from pnilib.apps.explore.words import sentence
 from pnilib.coreset import select_coreset
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.demo import make_demo
+from pnilib.detector.inference import score_image
+from pnilib.detector.veto import equal_features, fit_veto
 from pnilib.errors import PNIError
-from pnilib.explore.explanation import explain_cell, sentence
-from pnilib.inference import score_image
 from pnilib.position import (
     PositionHistogram,
     count_positions,
@@ -22,7 +23,6 @@ from pnilib.position import (
     fit_concentration_reference,
 )
 from pnilib.scoring import SoftVeto, patch_distances, soft_nearest
-from pnilib.veto import equal_features, fit_veto
 
 SOFT = PNIConfig.profile("smoke").replace(setting="position", gate="soft", combine="prob")
 
@@ -147,6 +147,20 @@ def test_constants_come_from_other_images(model: PNI, data: Dataset) -> None:
     assert torch.allclose(own, expected)
 
 
+def test_a_density_moves_every_score_and_no_constant(model: PNI, data: Dataset) -> None:
+    """released=density: constants are of distances as they are, scores are lambda d - log(lambda) (B10)."""
+    density = PNI(SOFT.replace(released="density", lambda_=0.5)).fit(data.train)
+    assert model.veto is not None and density.veto is not None
+    assert (density.veto.alpha, density.veto.distance) == (model.veto.alpha, model.veto.distance)
+    assert torch.equal(density.veto.level, model.veto.level)
+    image = data.test.image(0, SOFT.geometry)
+    found, plain = density.predict(image), model.predict(image)
+    assert found.patch_scores == pytest.approx(0.5 * plain.patch_scores + np.log(2), rel=1e-5)
+    assert np.array_equal(found.match_idx, plain.match_idx)
+    explained = density.explain_cell(density.embed(image), 7, density.config)
+    assert explained.score == pytest.approx(found.patch_scores.flat[7], rel=1e-4)
+
+
 def test_equal_images_say_nothing_of_each_other(data: Dataset) -> None:
     """Copies of one image: nothing to compare with, so no veto, no level, and plain distances."""
     same = data.train.samples.iloc[[0, 0, 0]].reset_index(drop=True)
@@ -194,7 +208,7 @@ def test_explanations_add_up(model: PNI, data: Dataset) -> None:
     total = table["match_distance"] + model.veto.per_nat(SOFT) * table["match_against"]
     assert (total / table["level"]).to_numpy() == pytest.approx(table["score"].to_numpy(), rel=1e-4)
     cell = int((table["score"] - table["nearest_distance"] / table["level"]).argmax())
-    found = explain_cell(model, model.embed(image), cell, SOFT)
+    found = model.explain_cell(model.embed(image), cell, SOFT)
     assert found.score == pytest.approx(table["score"][cell], rel=1e-4)
     assert found.nearest.added > 0
     told = sentence(found, 1.0, 2.0, 0.1)

@@ -6,8 +6,8 @@ from typing import Any
 
 from tiny import SCATTERING, write_category
 
+from pnilib.apps.reproduce.plan import ROLES, Request, Source, sources_of
 from pnilib.config import PNIConfig
-from pnilib.reproduction.plan import ROLES, Request, Source, sources_of
 
 OVERRIDES: dict[str, Any] = {
     name: value

@@ -19,11 +19,11 @@ from tiny import SCATTERING
 from tiny_grid import tiny_data, tiny_request
 
 from pnilib import evaluation
-from pnilib.artefacts import write_artefact, write_json
+from pnilib.apps.reproduce import units
+from pnilib.apps.reproduce.plan import build_plan, slug
+from pnilib.apps.reproduce.schedule import execute
 from pnilib.metrics import bootstrap_interval
-from pnilib.reproduction import units
-from pnilib.reproduction.plan import build_plan, slug
-from pnilib.reproduction.schedule import execute
+from pnilib.store.artefacts import write_artefact, write_json
 
 __all__ = ["CATEGORIES", "ODD", "SETTINGS", "make_run", "tiny_store", "write_data", "write_unit"]
 

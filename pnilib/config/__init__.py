@@ -2,8 +2,8 @@
 
 Every parameter lives here once, with its unit, range, paper source and the pipeline
 stage that it first influences.  Defaults are the paper's; where the paper is silent the
-default is marked "silent" and explained.  `B1` ... `B38` are the differences between
-paper and released code listed in docs/PAPER_VS_RELEASED.md: each is a switch here.
+default is marked "silent" and explained.  `B1` ... `B38` are the differences between paper and released code listed in
+docs/PAPER_VS_RELEASED.md: a value of a setting here, or a step named in `released`.
 """
 
 import dataclasses
@@ -14,14 +14,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pnilib.config.detector import NEEDS, SETTINGS, DetectorParams
+from pnilib.config.detector import NEEDS, SETTINGS, Coreset, Features, Input, Map, Neighborhood, Position, Scoring
 from pnilib.config.fields import allowed, validated
+from pnilib.config.geometry import Geometry
 from pnilib.config.profiles import PROFILES
-from pnilib.config.refinement import REFINED_SETTINGS, RefinementParams
+from pnilib.config.refinement import REFINED_SETTINGS, Refinement
+from pnilib.config.run import RELEASED_STEPS, Run, released_names
 from pnilib.errors import PNIError
-from pnilib.images import Geometry
 
-__all__ = ["NEEDS", "PROFILES", "REFINED_SETTINGS", "SETTINGS", "STAGES", "PNIConfig"]
+__all__ = [
+    "NEEDS",
+    "PROFILES",
+    "REFINED_SETTINGS",
+    "RELEASED_STEPS",
+    "SECTIONS",
+    "SETTINGS",
+    "STAGES",
+    "PNIConfig",
+    "released_names",
+]
+
+SECTIONS = (Input, Features, Coreset, Position, Neighborhood, Scoring, Map, Refinement, Run)
+"""The settings, in the paper's order."""
+
 
 STAGES = (
     "features",
@@ -55,30 +70,33 @@ _PARENTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class PNIConfig(RefinementParams, DetectorParams):
-    """A run of PNI.  `PNIConfig()` is the paper; `PNIConfig.profile(name)` a named variant.
+class PNIConfig(Run, Refinement, Map, Scoring, Neighborhood, Position, Coreset, Features, Input):
+    """A run of PNI: the fields of all SECTIONS.  `PNIConfig()` is the paper; `PNIConfig.profile(name)` a named variant.
 
     Raises PNIError for an unknown name, a wrong type or a value out of range.
     """
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "released", released_names(self.released))
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, validated(field, getattr(self, field.name)))
         if self.image_crop > self.image_resize:
             raise PNIError(
                 f"image_crop={self.image_crop} is larger than image_resize={self.image_resize}: choose a crop that fits"
             )
-        if self.nb_gate == "rank" and self.setting == "E" and self.combine != "score":
-            raise PNIError(f"nb_gate=rank is a gate of its own: not with combine={self.combine}, use combine=score")
-        if self.image_score == "reweight" and self.setting != "A":
+        if "rank_transfer" in self.released and self.setting == "E" and self.combine != "score":
             raise PNIError(
-                f"image_score=reweight weighs plain distances, and setting={self.setting} scores behind gates (mixed "
-                "they turn negative): use setting=A, whose score it is in the release, or image_score=max"
+                f"released=rank_transfer is a gate of its own: not with combine={self.combine}, use combine=score"
             )
-        if self.setting == "A" and self.baseline == "patchcore" and (self.lambda_, self.likelihood) != (1.0, "exp"):
+        if "reweighted" in self.released and self.setting != "A":
             raise PNIError(
-                "baseline=patchcore is a mean squared distance, which lambda_ and likelihood do not enter: set "
-                "lambda_=1 and likelihood=exp"
+                f"released=reweighted weighs plain distances, and setting={self.setting} scores behind gates (mixed "
+                "they turn negative): use setting=A, whose image score it is in the release, or leave it out"
+            )
+        if self.setting == "A" and self.baseline == "patchcore" and (self.lambda_ != 1 or "density" in self.released):
+            raise PNIError(
+                "baseline=patchcore is a mean squared distance, which lambda_ and released=density do not enter: set "
+                "lambda_=1 and leave density out"
             )
 
     @classmethod
@@ -88,9 +106,11 @@ class PNIConfig(RefinementParams, DetectorParams):
 
     @classmethod
     def describe(cls) -> list[dict[str, Any]]:
-        """One row a field: name, default, meaning, allowed values, stage, source."""
+        """One row a field: section, name, default, meaning, allowed values, stage, source."""
+        section = {f.name: one for one in SECTIONS for f in dataclasses.fields(one)}
         return [
             dict(
+                section=f"{section[f.name].__name__.lower()}: {section[f.name].__doc__}",
                 name=f.name,
                 default=f.default,
                 meaning=f.metadata["doc"],
@@ -115,13 +135,19 @@ class PNIConfig(RefinementParams, DetectorParams):
         return dataclasses.replace(self, **overrides)
 
     def under(self, setting: str) -> "PNIConfig":
-        """The same run behind another setting's gates; image_score=reweight, which A alone has, gives way to max."""
-        keeps = self.image_score != "reweight" or setting == "A"
-        return self.replace(setting=setting, image_score=self.image_score if keeps else "max")
+        """The same run behind another setting's gates; released=reweighted, which A alone has, is left out
+        elsewhere."""
+        kept = [name for name in self.released if name != "reweighted" or setting == "A"]
+        return self.replace(setting=setting, released=kept)
+
+    def but(self, *names: str) -> "PNIConfig":
+        """The same run without some of the release's steps.  Raises PNIError for a name that is none of them."""
+        released_names(names)
+        return self.replace(released=[name for name in self.released if name not in names])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"released": ",".join(self.released)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PNIConfig":
@@ -132,7 +158,7 @@ class PNIConfig(RefinementParams, DetectorParams):
 
     @classmethod
     def parse_overrides(cls, pairs: list[str]) -> dict[str, Any]:
-        """`["sigma=4", "nb_centre=leaked"]` -> `{"sigma": 4.0, "nb_centre": "leaked"}`."""
+        """`["sigma=4", "gate=soft"]` -> `{"sigma": 4.0, "gate": "soft"}`."""
         kinds = {f.name: f.type for f in dataclasses.fields(cls)}
         parsed: dict[str, Any] = {}
         for pair in pairs:
@@ -142,7 +168,7 @@ class PNIConfig(RefinementParams, DetectorParams):
             _known(name)
             kind: Any = kinds[name]
             try:
-                parsed[name] = kind(text)
+                parsed[name] = text if name == "released" else kind(text)
             except ValueError:
                 raise PNIError(f"{name}={text}: not {'an integer' if kind is int else 'a number'}") from None
         return parsed
@@ -150,7 +176,9 @@ class PNIConfig(RefinementParams, DetectorParams):
     def require_used(self, names: Iterable[str]) -> "PNIConfig":
         """This configuration.  Raises PNIError for a setting among `names` that it never looks at, as combine with
         setting=A: whoever asks for that expects other numbers than would come."""
-        for name in names:
+        names = list(names)
+        steps = [f"released={step}" for step in self.released if "released" in names]
+        for name in [*names, *steps]:
             other, values = _ONLY_WITH.get(name, ("", ()))
             if other and (now := getattr(self, other)) not in values:
                 need = " or ".join(f"{other}={value}" for value in values)
@@ -172,23 +200,23 @@ class PNIConfig(RefinementParams, DetectorParams):
                     wanted.add(parent)
                     frontier.append(parent)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["stage"] in wanted}
+        values["released"] = [name for name in self.released if RELEASED_STEPS[name] in wanted]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "combine": ("setting", ("E",)),
     "temperature": ("setting", ("E", "B")),
-    "nb_gate": ("setting", ("E", "B")),
-    "tau": ("setting", ("E", "B", "position")),
-    "gate_chunk": ("setting", ("E", "B", "position")),
     "gate": ("setting", ("position",)),
     "veto_nats": ("gate", ("soft",)),
     "level_power": ("gate", ("soft",)),
     "baseline": ("setting", ("A",)),
     "baseline_neighbors": ("baseline", ("patchcore",)),
-    "reweight_neighbors": ("image_score", ("reweight",)),
+    "released=rank_transfer": ("setting", ("E", "B")),
+    "released=first_eighth": ("setting", ("E", "B", "position")),
+    "released=dist_threshold": ("setting", ("E", "B", "position")),
 }
-"""Settings that count only where another has one of these values."""
+"""Settings, and steps of the release, that count only where another setting has one of these values."""
 
 
 def _known(name: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pnilib.config.fields import param
 
-__all__ = ["NEEDS", "SETTINGS", "DetectorParams"]
+__all__ = ["NEEDS", "SETTINGS", "Coreset", "Features", "Input", "Map", "Neighborhood", "Position", "Scoring"]
 
 SETTINGS = {
     "A": "no gate: plain nearest neighbor in the embedding coreset (the paper's baseline)",
@@ -24,10 +24,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class DetectorParams:
-    """Flat fields of `PNIConfig`, in pipeline order; `B` numbers: docs/PAPER_VS_RELEASED.md."""
+class Input:
+    """Images and masks -> squares (paper sec. 4.1)."""
 
-    # -- input and features (paper sec. 2, 4.1) --------------------------------------------
     image_resize: int = param(512, "px, side after resizing", "features", "sec. 4.1", low=8, high=4096)
     image_crop: int = param(480, "px, side of the centre crop", "features", "sec. 4.1", low=8, high=4096)
     resize: str = param(
@@ -44,6 +43,19 @@ class DetectorParams:
         "not in the paper",
         choices=(0, 8, 9, 10, 11, 12, 13, 14, 15, 16),
     )
+    mask_resize: str = param(
+        "nearest",
+        "ground truth: nearest, or bilinear and floor (B21, released)",
+        "decision",
+        "silent: nearest",
+        choices=("nearest", "floor"),
+    )
+
+
+@dataclass(frozen=True)
+class Features:
+    """Squares -> one embedding a cell (paper sec. 2, 4.1)."""
+
     backbone: str = param(
         "wide_resnet101_2",
         "feature extractor: one of torchvision's (`pni backbones`), any of timm's by its name, as "
@@ -96,6 +108,12 @@ class DetectorParams:
         "not in the paper",
         choices=("none", "channel", "half_whiten"),
     )
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """Which embeddings are kept (paper sec. 3.1, 3.2)."""
+
     border: str = param(
         "keep",
         "`replicate`: the outer `border_cells` neither fit nor score, the map repeats "
@@ -105,8 +123,6 @@ class DetectorParams:
         choices=("keep", "replicate"),
     )
     border_cells: int = param(2, "cells, width of that border", "coreset", "released 2", low=1, high=16)
-
-    # -- coresets (paper sec. 3.1, 3.2) ----------------------------------------------------
     emb_ratio: float = param(0.01, "|C_emb| / number of training patches", "coreset", "sec. 4.1", low=1e-6, high=1.0)
     emb_max: int = param(
         0,
@@ -117,41 +133,21 @@ class DetectorParams:
         high=10_000_000,
     )
     dist_size: int = param(2048, "|C_dist|, vectors", "coreset", "sec. 4.1", low=2, high=65536)
-    coreset_proj: str = param(
-        "none",
-        "projection before greedy k-center (B17)",
-        "coreset",
-        "silent: released sparse",
-        choices=("none", "sparse", "dense128"),
-    )
-    coreset_start: str = param(
-        "kept",
-        "is the random start point in the coreset? (B17)",
-        "coreset",
-        "silent: released dropped",
-        choices=("kept", "dropped"),
-    )
 
-    # -- window of both distributions (paper eq. 7, Algorithm 1) -----------------------------
+
+@dataclass(frozen=True)
+class Position:
+    """What was seen at each place (paper Algorithm 1)."""
+
     patch: int = param(
         9,
-        "p, cells, neighborhood width of eq. (7) and Algorithm 1",
+        "p, cells, width of the neighborhood in eq. (7) and of the votes in Algorithm 1",
         "window",
         "sec. 4.1",
         low=3,
         high=31,
         odd=True,
     )
-
-    # -- position distribution (paper Algorithm 1) -------------------------------------------
-    pos_bins: str = param(
-        "dist",
-        "histogram over C_dist (Algorithm 1) or C_emb (B4, released)",
-        "position",
-        "Algorithm 1",
-        choices=("dist", "emb"),
-    )
-
     veto_nats: float = param(
         10.0,
         "with gate=soft: nats of position evidence against a vector that count as much as the mean distance of a "
@@ -162,14 +158,11 @@ class DetectorParams:
         high=1e6,
     )
 
-    # -- neighborhood distribution (paper sec. 3.2, eq. 7) -----------------------------------
-    nb_centre: str = param(
-        "excluded",
-        "`leaked`: the centre stays, its right neighbor goes (B1, released)",
-        "neighborhood",
-        "eq. (7)",
-        choices=("excluded", "leaked"),
-    )
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """What the neighbors let one expect (paper sec. 3.2, eq. 7)."""
+
     nb_pad: str = param(
         "zero",
         "neighbors outside the map (B15)",
@@ -187,21 +180,15 @@ class DetectorParams:
     mlp_lr: float = param(1e-3, "Adam learning rate", "neighborhood", "sec. 4.1", low=1e-8, high=1.0)
     mlp_lr_step: int = param(5, "epochs between learning-rate decays", "neighborhood", "sec. 4.1", low=1, high=1000)
     mlp_lr_gamma: float = param(0.1, "learning-rate decay factor", "neighborhood", "sec. 4.1", low=0.0, high=1.0)
-    mlp_select: str = param(
-        "last",
-        "keep the last epoch, or the best on `mlp_val_fraction` of the patches (B16)",
-        "neighborhood",
-        "not in the paper; released best",
-        choices=("last", "best"),
-    )
-    mlp_val_fraction: float = param(
-        0.1, "held-out share when mlp_select=best", "neighborhood", "released 0.1", low=0.001, high=0.5
-    )
     precision: str = param(
         "fp32", "arithmetic of the MLP's training", "neighborhood", "silent", choices=("fp32", "bf16")
     )
 
-    # -- scoring (paper eqs. 2-8) --------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Scoring:
+    """Distances and distributions -> patch scores (paper sec. 3.1, eqs. 2-8)."""
+
     setting: str = param(
         "E",
         "which gates: " + "; ".join(f"{k} = {v}" for k, v in SETTINGS.items()),
@@ -233,32 +220,7 @@ class DetectorParams:
         high=1.0,
     )
     temperature: float = param(2.0, "T of the softmax at inference", "scoring", "sec. 3.2", low=0.01, high=100.0)
-    tau: str = param(
-        "emb",
-        "gate threshold 1/(2|C_emb|), or 1/(2|C_dist|) (B9)",
-        "scoring",
-        "sec. 3.1",
-        choices=("emb", "dist"),
-    )
-    nb_gate: str = param(
-        "exact", "`rank`: the released rank transfer (B6)", "scoring", "eq. (4)", choices=("exact", "rank")
-    )
-    gate_chunk: int = param(
-        1,
-        "8: only the first 1/8 of the ranks is searched, else the farthest vector counts (B7, B8, released)",
-        "scoring",
-        "eq. (4)",
-        choices=(1, 8),
-    )
     lambda_: float = param(1.0, "lambda of eq. (8), 1/feature distance", "scoring", "eq. (8)", low=1e-6, high=1e6)
-    likelihood: str = param(
-        "exp",
-        "`exp`: eq. (8); `density`: lambda exp(-lambda d), adds -log(lambda) to every score "
-        "(B10, released with lambda 0.99)",
-        "scoring",
-        "eq. (8)",
-        choices=("exp", "density"),
-    )
     baseline: str = param(
         "A",
         "what setting A computes: the paper's distance, or `patchcore`: the mean squared distance to "
@@ -271,20 +233,20 @@ class DetectorParams:
         1, "nearest neighbors averaged by baseline=patchcore", "scoring", "PatchCore 1", low=1, high=64
     )
 
-    # -- maps and image scores (paper sec. 3.1) ------------------------------------------------
+
+@dataclass(frozen=True)
+class Map:
+    """Patch scores -> anomaly map, image score, decision (paper sec. 3.1, 4.1)."""
+
     sigma: float = param(
         8.0, "px, standard deviation of the Gaussian; 0 = none (B22)", "maps", "sec. 3.1", low=0.0, high=200.0
     )
     image_score: str = param(
         "max",
-        "of the final map (max, top1 = mean of the top 1 %), of the patch map (raw_max), or with setting=A the "
-        "largest distance, reweighted as PatchCore does (reweight) (B23)",
+        "of the final map (max, top1 = mean of the top 1 %), or of the patch map (raw_max) (B23)",
         "decision",
         "silent: max",
-        choices=("max", "raw_max", "top1", "reweight"),
-    )
-    reweight_neighbors: int = param(
-        3, "coreset neighbors of image_score=reweight", "decision", "released 3", low=2, high=64
+        choices=("max", "raw_max", "top1"),
     )
     ens_norm: str = param(
         "minmax_train",
@@ -292,13 +254,6 @@ class DetectorParams:
         "decision",
         "silent: honest default",
         choices=("minmax_train", "minmax_test"),
-    )
-    mask_resize: str = param(
-        "nearest",
-        "ground truth: nearest, or bilinear and floor (B21, released)",
-        "decision",
-        "silent: nearest",
-        choices=("nearest", "floor"),
     )
     calibration_images: int = param(
         50,
@@ -317,4 +272,3 @@ class DetectorParams:
         low=0.0,
         high=0.5,
     )
-    seed: int = param(0, "of every random choice", "coreset", "B29", low=0, high=2**31 - 1)

@@ -27,6 +27,8 @@ def allowed(field: Any) -> str:
     meta = field.metadata
     if meta["choices"]:
         return " | ".join(str(c) for c in meta["choices"])
+    if field.name == "released":
+        return "none, or names with commas between"
     if meta["low"] is None:
         return "text"
     return f"{meta['low']:g} ... {meta['high']:g}" + (", odd" if meta["odd"] else "")
@@ -34,9 +36,11 @@ def allowed(field: Any) -> str:
 
 def validated(field: Any, value: Any) -> Any:
     meta, name = field.metadata, field.name
+    if name == "released":  # `released_names` has looked at it
+        return value
     if field.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, field.type) or isinstance(value, bool):  # type: ignore[arg-type]
+    if not isinstance(value, field.type) or isinstance(value, bool):
         raise PNIError(f"{name}={value!r} is not of type {field.type.__name__}")  # type: ignore[union-attr]
     bad = (
         (meta["choices"] is not None and value not in meta["choices"])

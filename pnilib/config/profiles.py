@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pnilib.config.run import RELEASED_STEPS
+
 __all__ = ["PROFILES"]
 
 _SCATTERING: dict[str, Any] = dict(
@@ -62,28 +64,16 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
     "released": dict(
         resize="short",
-        border="replicate",
-        coreset_proj="sparse",
-        coreset_start="dropped",
-        pos_bins="emb",
-        nb_centre="leaked",
-        mlp_dropout=0.5,
-        mlp_select="best",
-        combine="score",
-        nb_gate="rank",
-        gate_chunk=8,
-        lambda_=0.99,
-        likelihood="density",
-        ens_norm="minmax_test",
         mask_resize="floor",
-        refine_stem="rep3",
-        refine_fuse="mean",
-        refine_out="residual",
+        border="replicate",
+        mlp_dropout=0.5,
+        combine="score",
+        lambda_=0.99,
+        ens_norm="minmax_test",
         refine_loss="mse",
-        refine_jitter="brightness3",
         refine_scope="all",
-        refine_geometry="released",
         seed=23,
+        released=tuple(name for name in RELEASED_STEPS if name not in ("dist_threshold", "reweighted")),
     ),
     "small": _SMALL,
     "scattering": _SCATTERING,

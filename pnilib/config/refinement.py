@@ -5,7 +5,7 @@ from typing import Any
 
 from pnilib.config.fields import param
 
-__all__ = ["REFINED_SETTINGS", "RefinementParams"]
+__all__ = ["REFINED_SETTINGS", "Refinement"]
 
 REFINED_SETTINGS: dict[str, dict[str, Any]] = {
     "G": dict(defects="cutpaste"),
@@ -20,10 +20,9 @@ REFINED_SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class RefinementParams:
-    """Flat fields of `PNIConfig`, in pipeline order; `B` numbers: docs/PAPER_VS_RELEASED.md."""
+class Refinement:
+    """Synthetic defects, network, training and fusion (paper sec. 3.3, 4.1, S2)."""
 
-    # -- synthetic defects (paper sec. 3.3, S2) ------------------------------------------------
     defects: str = param(
         "cutpaste,scar,draem,manual",
         "generators, the same ratio each, or with weights as cutpaste:3,scar:1; `natural` is a fifth, ours (B36)",
@@ -65,8 +64,6 @@ class RefinementParams:
         choices=("fitted", "leave_out", "held_out"),
     )
     pool_folds: int = param(3, "folds of pool_maps=held_out", "defects", "ours", low=2, high=100)
-
-    # -- network (paper sec. 3.3, Fig. 4, S2) ----------------------------------------------------
     refine_growth: int = param(48, "growth rate; 48 is DenseNet-161", "refinement", "sec. 3.3", low=1, high=256)
     refine_blocks: str = param("6,12,36,24", "layers of the four dense blocks", "refinement", "sec. 3.3")
     refine_stem_width: int = param(96, "channels of the first convolution", "refinement", "sec. 3.3", low=1, high=512)
@@ -83,16 +80,6 @@ class RefinementParams:
     refine_weights: str = param(
         "imagenet", "of the encoder: `imagenet` (torchvision's download), `random`, or a file", "refinement", "[16]"
     )
-    refine_stem: str = param(
-        "1ch",
-        "map's stem: one channel, or the map three times (B32, released)",
-        "refinement",
-        "sec. 3.3: 4-channel input",
-        choices=("1ch", "rep3"),
-    )
-    refine_fuse: str = param(
-        "sum", "fusing the stems (B31, released mean)", "refinement", "S2: element-wise", choices=("sum", "mean")
-    )
     refine_skips: str = param(
         "none",
         "`unet`: each decoder step also sees the encoder's features, and in the end the input, at its resolution",
@@ -100,15 +87,6 @@ class RefinementParams:
         "ours; the paper has none",
         choices=("none", "unet"),
     )
-    refine_out: str = param(
-        "direct",
-        "what the network gives: the refined map, or what to add to the map (B30, released)",
-        "refinement",
-        "sec. 3.3",
-        choices=("direct", "residual"),
-    )
-
-    # -- training (paper eqs. 9-11, sec. 4.1) ----------------------------------------------------
     refine_loss: str = param(
         "l2",
         "l2 = eq. (10); mse = squared error (B33, released); ce, focal = Table 4's alternatives",
@@ -133,13 +111,6 @@ class RefinementParams:
     refine_rotation: float = param(
         5.0, "degrees, random rotation up to", "refinement", "silent: released 5", low=0.0, high=180.0
     )
-    refine_jitter: str = param(
-        "bcs",
-        "colour change: brightness, contrast and saturation, or three brightnesses (B34, released)",
-        "refinement",
-        "silent",
-        choices=("bcs", "brightness3"),
-    )
     refine_jitter_size: float = param(
         0.4, "each factor is drawn from 1 - size ... 1 + size", "refinement", "silent: released 0.4", low=0.0, high=0.9
     )
@@ -153,15 +124,6 @@ class RefinementParams:
         "silent",
         choices=("category", "all"),
     )
-
-    # -- fusion (paper sec. 4.1) -----------------------------------------------------------------
     refine_weight: float = param(
         0.1, "share of the refined map in the final one", "fusion", "sec. 4.1", low=0.0, high=1.0
-    )
-    refine_geometry: str = param(
-        "aligned",
-        "`released`: map and refined map cropped and stretched as in the release, out of register (B35)",
-        "fusion",
-        "implied",
-        choices=("aligned", "released"),
     )

@@ -4,7 +4,7 @@
 `mixed-kinds`    grey and colour, 8 and 16 bits in one data set
 `dark`           16-bit images that use an eighth of their range or less: a 12-bit camera
 `large-mask`     masks that mark more than half of the image: inverted, perhaps
-`unsure-mask`    masks with values that may count as a defect or not (rule: pnilib/mask_values.py)
+`unsure-mask`    masks with values that may count as a defect or not (rule: pnilib/data/mask_values.py)
 `cut-defect`     defects that the centre crop cuts away whole: the image is a defect that the model never sees
 `lost-defect`    defects that resizing makes smaller than a pixel
 """
@@ -21,14 +21,15 @@ import pandas as pd
 from numpy import ndarray
 from PIL import Image
 
+from pnilib.config.geometry import Geometry
 from pnilib.data.dataset import Split
 from pnilib.data.findings import Finding
+from pnilib.data.image_files import Header, decode, read_header
+from pnilib.data.images import kept_box, resize_mask
+from pnilib.data.mask_values import flat_spots, mask_threshold, united_mask
 from pnilib.data.masks import mask_files
 from pnilib.errors import PNIError
-from pnilib.image_files import Header, decode, read_header
-from pnilib.images import Geometry, kept_box, resize_mask
-from pnilib.mask_values import flat_spots, mask_threshold, united_mask
-from pnilib.text import shown
+from pnilib.store.text import shown
 
 __all__ = [
     "dark_images", "kind_of_loss", "large_masks", "lost_defects", "mask_doubt", "mixtures", "notes_on_images",

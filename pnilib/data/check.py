@@ -28,17 +28,17 @@ from numpy import ndarray
 from PIL import Image
 from tqdm import tqdm
 
+from pnilib.config.geometry import Geometry
 from pnilib.data import appearance
 from pnilib.data.dataset import Dataset
 from pnilib.data.duplicates import repeated_images, thumbnail
 from pnilib.data.files import EXPECTED, IMAGE_SUFFIXES, list_images
 from pnilib.data.findings import Finding
+from pnilib.data.image_files import Header, decode, read_header
+from pnilib.data.mask_values import marked, mask_values
 from pnilib.data.masks import mask_files, orphan_masks
 from pnilib.data.words import is_normal
 from pnilib.errors import PNIError
-from pnilib.image_files import Header, decode, read_header
-from pnilib.images import Geometry
-from pnilib.mask_values import marked, mask_values
 
 __all__ = ["Finding", "check_dataset"]
 

@@ -18,25 +18,23 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
+from pnilib.config.geometry import Geometry
 from pnilib.data.files import unread_note
+from pnilib.data.images import read_image, read_mask
 from pnilib.data.layouts import LAYOUTS
+from pnilib.data.mask_values import MASKS, united_mask
 from pnilib.data.masks import mask_files, orphan_note
 from pnilib.errors import PNIError
-from pnilib.images import Geometry, read_image, read_mask
-from pnilib.mask_values import MASKS, united_mask
-from pnilib.text import shown
+from pnilib.store.text import shown
 
-__all__ = ["DATASETS", "Dataset", "Split", "list_categories", "load_dataset"]
-
-DATASETS = tuple(LAYOUTS)
-"""Names that `load_dataset` knows."""
+__all__ = ["Dataset", "Split", "list_categories", "load_dataset"]
 
 
 class Split:
     """The training or test images of one category, in a fixed order.
 
     samples: one row an image, with image_path, mask_path (str, several as a tuple, or None), label (0 normal,
-    1 defect, -1 unknown), defect_type, split, category; masks: what their values mean (`pnilib.mask_values.MASKS`;
+    1 defect, -1 unknown), defect_type, split, category; masks: what their values mean (`pnilib.data.mask_values.MASKS`;
     without the column `auto`).
     """
 
@@ -148,7 +146,7 @@ def load_dataset(
     """Table of samples of one category; nothing is read but folder listings and split files.
 
     `category` may be left out where there is only one.  `masks`: what the values of mask files mean, one of
-    `pnilib.mask_values.MASKS`.  More options: mvtec, demo, btad, folder `normal`, which of their folders are normal
+    `data.mask_values.MASKS`.  More options: mvtec, demo, btad, folder `normal`, which of their folders are normal
     (`pnilib.data.labels`); btad `btad03_half`; mtd `split`, `train_list`, `seed`, `train_fraction`; folder
     `test_root`.  There may be no test images: the notes say so.
 

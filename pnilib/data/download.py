@@ -3,10 +3,8 @@
 pooch names, hashes and moves the file; `_Resuming` is the downloader it calls, because pooch's
 own starts again from nothing after an interruption.
 
-Checksums: we cannot reach the publishers' servers from where this was written, and none of them
-publishes a SHA-256.  The values in `SOURCES` are those that independent public projects report for
-the same links.  Where there is none, the first download is trusted, its SHA-256 is printed and
-kept beside the archive (`ARCHIVE.sha256`), and every later use is checked against it.
+Where `SOURCES` has no checksum, the first download is trusted, its SHA-256 is printed and kept beside the archive
+(`ARCHIVE.sha256`), and every later use is checked against it.
 """
 
 import json
@@ -15,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,63 +20,13 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from pnilib.artefacts import atomic_write, exclusive, write_json
 from pnilib.data.archives import extract
 from pnilib.data.dataset import list_categories
+from pnilib.data.sources import SOURCES
 from pnilib.errors import PNIError
+from pnilib.store.artefacts import atomic_write, exclusive, write_json
 
-__all__ = ["SOURCES", "Source", "fetch", "prepare_dataset"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from.  url None: its terms must be accepted by hand on `page`."""
-
-    title: str
-    page: str
-    licence: str
-    url: str | None = None
-    archive: str = ""
-    sha256: str | None = None
-
-
-_MTD_COMMIT = "cc4eb530b57b9cb7225bf76023873043ffd50655"
-
-SOURCES = {
-    "mvtec": Source(
-        "MVTec AD (Bergmann et al. 2019)",
-        "https://www.mvtec.com/company/research/datasets/mvtec-ad",
-        "CC BY-NC-SA 4.0",
-    ),
-    "btad": Source(
-        "BTAD, beanTech (Mishra et al. 2021)",
-        "https://avires.dimi.uniud.it/papers/btad/",
-        "none stated with the archive that we could find: ask the authors before any commercial use",
-        "https://avires.dimi.uniud.it/papers/btad/btad.zip",
-        "btad.zip",
-        # as reported by open-edge-platform/anomalib and three other public projects
-        "461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
-    ),
-    "visa": Source(
-        "VisA (Zou et al. 2022)",
-        "https://github.com/amazon-science/spot-diff",
-        "CC BY 4.0",
-        "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
-        "VisA_20220922.tar",
-        # 1,929,840,640 bytes; as reported by ten public projects
-        "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
-    ),
-    "mtd": Source(
-        "Magnetic Tile Defects (Huang et al. 2018)",
-        "https://github.com/abin24/Magnetic-tile-defect-datasets.",
-        "no licence file; the authors welcome its use and ask to be cited",
-        f"https://github.com/abin24/Magnetic-tile-defect-datasets./archive/{_MTD_COMMIT}.zip",
-        "magnetic-tile-defects.zip",
-        # as reported by one public project; GitHub does not promise that archives stay byte-identical
-        "592b050953d1de4ffa538b93b6b91aee7268d8e59b73d4d9c92cfce187d7ce66",
-    ),
-}
-"""Data sets that are somewhere else.  `demo` is drawn by pnilib.demo; `folder` is the user's own."""
+__all__ = ["fetch", "prepare_dataset"]
 
 
 def prepare_dataset(

@@ -19,9 +19,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pnilib.data.findings import Finding
+from pnilib.data.image_files import as_rgb, decode
 from pnilib.errors import PNIError
-from pnilib.image_files import as_rgb, decode
-from pnilib.text import shown
+from pnilib.store.text import shown
 
 __all__ = ["near_duplicates", "notes_on_repeats", "repeated_images", "thumbnail"]
 

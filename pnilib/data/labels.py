@@ -17,7 +17,7 @@ from typing import Any
 from pnilib.data.files import LEFT_OUT, Listing
 from pnilib.data.words import composed, is_defect, is_normal, is_part, names_a_fault, sounds_normal
 from pnilib.errors import PNIError
-from pnilib.text import shown
+from pnilib.store.text import shown
 
 __all__ = [
     "all_images",

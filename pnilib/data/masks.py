@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pnilib.data.files import images_in, subfolders
 from pnilib.errors import PNIError
-from pnilib.text import shown
+from pnilib.store.text import shown
 
 __all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note", "refuse_masks_among"]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from pnilib.data.files import Samples, list_images, row, subfolders
 from pnilib.errors import PNIError
-from pnilib.text import read_text
+from pnilib.store.text import read_text
 
 __all__ = ["TILE_GAP", "is_mtd", "read_mtd", "tile_numbers"]
 

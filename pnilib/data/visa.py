@@ -11,7 +11,7 @@ from pathlib import Path
 from pnilib.data.files import Samples, row
 from pnilib.data.words import is_defect, is_normal
 from pnilib.errors import PNIError
-from pnilib.text import read_text
+from pnilib.store.text import read_text
 
 __all__ = ["read_visa", "visa_categories"]
 

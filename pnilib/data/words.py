@@ -6,7 +6,10 @@ Names are compared by their words, in any case of letters: `Not-OK`, `not_ok` an
 import re
 import unicodedata
 
-__all__ = ["composed", "is_defect", "is_normal", "is_part", "names_a_fault", "sounds_normal"]
+__all__ = ["DATASETS", "composed", "is_defect", "is_normal", "is_part", "names_a_fault", "sounds_normal"]
+
+DATASETS = ("mvtec", "demo", "btad", "visa", "mtd", "folder")
+"""Layouts on disk that are known."""
 
 _NORMAL = {"good", "ok", "okay", "normal", "normals", "nominal", "pass", "passed"}
 _DEFECT = {

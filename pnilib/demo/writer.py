@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pnilib.artefacts import os_errors, write_json
 from pnilib.demo.categories import CATEGORIES, TOLERANCE, render
 from pnilib.errors import PNIError
+from pnilib.store.artefacts import os_errors, write_json
 
 __all__ = ["GENERATOR_VERSION", "make_demo"]
 

@@ -17,9 +17,9 @@ from jaxtyping import Float, Float32, Int
 
 from pnilib.errors import PNIError
 from pnilib.metrics.checks import ArrayLike, checked_limit, checked_map, checked_mask
-from pnilib.metrics.pro import released_area, released_thresholds
 from pnilib.metrics.ranking import NO_VALUES, F1Max, PRCurve, ROCCurve, best_f1, precision_recall
 from pnilib.metrics.regions import defect_pixels
+from pnilib.metrics.released_aupro import released_area, released_thresholds
 from pnilib.metrics.steps import Steps, area_below, climb, sort_top, vertices
 from pnilib.metrics.undefined import undefined, why_undefined
 

@@ -9,7 +9,7 @@ distinct thresholds, with "defective" predicted where score >= threshold:
 
 Deviation: the released code computes F1 as 2PR / (P + R + 1e-6); here there is no constant.
 A threshold chosen by F1-max on the test set is *test-optimal*: an optimistic number that no user of
-a detector can reach (docs: PAPER_AUDIT B41).  `normal_threshold` is the honest alternative.
+a detector can reach.  `normal_threshold` is the honest alternative.
 """
 
 from typing import NamedTuple

@@ -2,9 +2,9 @@ r"""From scores to decisions: a threshold from normal data alone, and the errors
 
 Everywhere in this package an item is called defective when score >= threshold.
 
-Deviation: the released code counts a score *equal* to the threshold as neither kind of error
-(PAPER_AUDIT A.13).  The paper's error counts (sec. 4.2: 7 false positives, 12 false negatives) use the
-F1-optimal threshold of the test set itself; `normal_threshold` needs no test label.
+Deviation: the released code counts a score *equal* to the threshold as neither kind of error.  The paper's error counts
+(sec. 4.2: 7 false positives, 12 false negatives) use the F1-optimal threshold of the test set itself;
+`normal_threshold` needs no test label.
 """
 
 import math

@@ -3,7 +3,7 @@
 
 Image, map and mask move together; only the image changes colour.  The paper gives no amounts: flip with probability
 1/2; rotation U(-r, r), what turns in from outside mirrored; colour factors U(1 - j, 1 + j) for brightness, contrast
-and saturation, or three brightnesses as released (B34).  `refine_crop` (ours) cuts a random square out of the turned
+and saturation.  `refine_crop` (ours) cuts a random square out of the turned
 image.
 """
 
@@ -16,13 +16,10 @@ from torch.nn import functional as F
 
 from pnilib.config import PNIConfig
 
-__all__ = ["augment"]
+__all__ = ["COLOUR_CHANGES", "augment"]
 
-_CHANGES = {
-    "bcs": ("adjust_brightness", "adjust_contrast", "adjust_saturation"),
-    "brightness3": ("adjust_brightness",) * 3,
-}
-"""Functions of torchvision, by the setting `refine_jitter`."""
+COLOUR_CHANGES = ("adjust_brightness", "adjust_contrast", "adjust_saturation")
+"""Functions of torchvision."""
 
 
 def augment(
@@ -31,8 +28,10 @@ def augment(
     masks: Float32[Tensor, "b 1 h w"],
     config: PNIConfig,
     generator: torch.Generator,
+    changes: tuple[str, ...] = COLOUR_CHANGES,
 ) -> tuple[Float32[Tensor, "b 3 s t"], Float32[Tensor, "b 1 s t"], Float32[Tensor, "b 1 s t"]]:
-    """(images in [0, 1], maps, masks in {0, 1}), augmented; all random numbers come from `generator`, on the CPU."""
+    """(images in [0, 1], maps, masks in {0, 1}), augmented; `changes`: of colour.  All random numbers come from
+    `generator`, on the CPU."""
     from torchvision.transforms.v2 import functional as colours  # seconds to import
 
     b, _, h, w = images.shape
@@ -56,7 +55,7 @@ def augment(
     coloured = turned[:, :3].clamp(0, 1)
     parts = []
     for image, factor in zip(coloured, factors.tolist(), strict=True):
-        for change, f in zip(_CHANGES[config.refine_jitter], factor, strict=True):
+        for change, f in zip(changes, factor, strict=True):
             image = getattr(colours, change)(image, f)
         parts.append(image)
     return torch.stack(parts), turned[:, 3:4], (turned[:, 4:5] > 0.5).float()

@@ -13,19 +13,18 @@ The text gives no kernel sizes and no activations of the decoder: as released, 1
 last dense block is followed by DenseNet's own normalization and ReLU.  An image whose side is no multiple of 32 is
 continued by its edge and the result cut.
 
-Switches: B30 output, B31 fusion, B32 stem, `refine_decoder_norm`, and `refine_skips` (ours).  Growth rate, block
-sizes and widths scale the same class down.
+Ours: `refine_decoder_norm` and `refine_skips`.  Growth rate, block sizes and widths scale the same class down.
 """
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pnilib.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.weights import read_weights
+from pnilib.features.torchvision_networks import IMAGENET_MEAN, IMAGENET_STD
+from pnilib.features.weights import read_weights
 
 __all__ = ["STRIDE", "RefineNet", "blocks", "build_network", "standardise"]
 
@@ -53,6 +52,8 @@ def standardise(images: Float32[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"
 class RefineNet(nn.Module):
     """`forward(image, anomaly_map)`: the network's raw output, one value a pixel; see `refined` for A_tilde."""
 
+    map_channels = 1
+
     def __init__(self, config: PNIConfig) -> None:
         from torchvision.models import DenseNet  # seconds to import
 
@@ -65,10 +66,9 @@ class RefineNet(nn.Module):
         )
         dense = DenseNet(**arguments).features
         self.image_stem = nn.Sequential(dense.conv0, dense.norm0, dense.relu0, dense.pool0)
-        map_channels = 1 if config.refine_stem == "1ch" else 3
         width = config.refine_stem_width
         self.map_stem = nn.Sequential(
-            nn.Conv2d(map_channels, width, 7, stride=2, padding=3, bias=False),
+            nn.Conv2d(self.map_channels, width, 7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
@@ -98,10 +98,7 @@ class RefineNet(nn.Module):
         h, w = image.shape[2:]
         rest = (0, -w % STRIDE, 0, -h % STRIDE)
         image, padded = F.pad(image, rest, mode="replicate"), F.pad(anomaly_map, rest, mode="replicate")
-        as_input = padded if self.config.refine_stem == "1ch" else padded.expand(-1, 3, -1, -1)
-        x = self.image_stem(image) + self.map_stem(as_input)
-        if self.config.refine_fuse == "mean":
-            x = x / 2
+        x = self.merge(self.image_stem(image), self.map_stem(padded.expand(-1, self.map_channels, -1, -1)))
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -114,7 +111,15 @@ class RefineNet(nn.Module):
         for up, skip in zip(self.up, skips, strict=True):
             x = up(x, skip)
         out = self.head(x)[:, :, :h, :w].float()  # bf16 in mixed precision
-        return anomaly_map + out if self.config.refine_out == "residual" else out
+        return self.result(out, anomaly_map)
+
+    def merge(self, image_features: Float[Tensor, "b c h w"], map_features: Float[Tensor, "b c h w"]) -> Tensor:
+        """Of both stems: "added element-wisely"."""
+        return image_features + map_features
+
+    def result(self, out: Float32[Tensor, "b 1 h w"], anomaly_map: Float32[Tensor, "b 1 h w"]) -> Tensor:
+        """What the last layer gives is the refined map itself."""
+        return out
 
     def refined(
         self, image: Float32[Tensor, "b 3 h w"], anomaly_map: Float32[Tensor, "b 1 h w"]
@@ -158,16 +163,18 @@ def _channels(config: PNIConfig) -> list[int]:
     return found
 
 
-def build_network(config: PNIConfig, device: torch.device | str = "cpu") -> RefineNet:
+def build_network(
+    config: PNIConfig, device: torch.device | str = "cpu", kind: type[RefineNet] = RefineNet
+) -> RefineNet:
     """The network with its first weights: encoder from `refine_weights`, the rest random by `seed`.
 
-    The map's stem starts as the image's, its RGB weights added up for one channel, so that both stems of B32 start as
-    the same function.  Raises PNIError for weights that do not fit DenseNet-161, or are asked for another size.
+    The map's stem starts as the image's, its RGB weights added up for one channel.  Raises PNIError for weights that do
+    not fit DenseNet-161, or are asked for another size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = RefineNet(config)
-        torch.manual_seed(config.seed + 2**31)  # the stems of B32 have drawn unequally many numbers
+        network = kind(config)
+        torch.manual_seed(config.seed + 2**31)  # stems of other sizes have drawn other numbers
         for module in [network.compress, network.head, *network.up.modules()]:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module is not network.head else "linear")
@@ -190,6 +197,6 @@ def build_network(config: PNIConfig, device: torch.device | str = "cpu") -> Refi
     with torch.no_grad():
         weight: Tensor = network.image_stem[0].weight  # type: ignore[assignment]
         start: Tensor = network.map_stem[0].weight  # type: ignore[assignment]
-        start.copy_(weight.sum(1, keepdim=True) if config.refine_stem == "1ch" else weight)
+        start.copy_(weight.sum(1, keepdim=True) if network.map_channels == 1 else weight)
         network.map_stem[1].load_state_dict(network.image_stem[1].state_dict())
     return network.to(device)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.artefacts import read_artefact, write_artefact
-from pnilib.checkpoints import load_optimizer, optimizer_tensors
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.refinement.augmentation import augment
+from pnilib.refinement.augmentation import COLOUR_CHANGES, augment
 from pnilib.refinement.losses import refinement_loss
 from pnilib.refinement.network import STRIDE, RefineNet, build_network, standardise
 from pnilib.refinement.pool import Pool
+from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.store.checkpoints import load_optimizer, optimizer_tensors
 
 __all__ = ["CHECKPOINT_EVERY", "LOG_EVERY", "TrainedNetwork", "train_network"]
 
@@ -45,21 +45,24 @@ def train_network(
     pools: Sequence[Pool],
     config: PNIConfig,
     *,
+    kind: type[RefineNet] = RefineNet,
+    changes: tuple[str, ...] = COLOUR_CHANGES,
     device: str = "cpu",
     checkpoint: Path | None = None,
     progress: bool = False,
 ) -> TrainedNetwork:
     """Minimise eq. (9) over the pools.
 
-    `checkpoint`: a folder rewritten every CHECKPOINT_EVERY iterations; the same call resumes from it.
-    Raises PNIError when the loss stops being finite, naming the iteration; the last checkpoint, whose weights are all
-    finite, is kept.  Raises PNIError too when a batch would be one image of one cell, and what `build_network` raises.
+    `kind`: of network; `changes`: of colour, see `augment`.  `checkpoint`: a folder rewritten every CHECKPOINT_EVERY
+    iterations; the same call resumes from it. Raises PNIError when the loss stops being finite, naming the iteration;
+    the last checkpoint, whose weights are all finite, is kept.  Raises PNIError too when a batch would be one image of
+    one cell, and what `build_network` raises.
     """
     n = sum(pool.n for pool in pools)
     size = min(config.refine_batch, n)
     if size == 1 and min(config.refine_crop or config.image_crop, config.image_crop) <= STRIDE:
         raise PNIError(f"refine_batch=1: batch normalization needs larger batches, or crops over {STRIDE} px")
-    network = build_network(config, device).to(memory_format=torch.channels_last).train()
+    network = build_network(config, device, kind).to(memory_format=torch.channels_last).train()
     adam = torch.optim.Adam(network.parameters(), lr=config.refine_lr)
     history: list[dict[str, float]] = []
     done = 0
@@ -75,7 +78,7 @@ def train_network(
         images, maps, masks = _gather(pools, orders[epoch][step * size : (step + 1) * size].tolist())
         return images.to(device), maps.to(device), masks.to(device)
 
-    kind = torch.device(device).type
+    place = torch.device(device).type
     bar = tqdm(total=config.refine_iterations, initial=done, desc="refinement network", unit="it", disable=not progress)
     total, first_bad = torch.zeros((), device=device), torch.tensor(_NEVER, device=device)  # read now and then
     with ThreadPoolExecutor(1) as reader:
@@ -84,8 +87,8 @@ def train_network(
             batch = coming.result()
             if iteration + 1 < config.refine_iterations:
                 coming = reader.submit(draw, iteration + 1)
-            images, maps, truth = augment(*batch, config, _generator(config, iteration))
-            with torch.autocast(kind, torch.bfloat16, enabled=config.refine_precision == "bf16"):
+            images, maps, truth = augment(*batch, config, _generator(config, iteration), changes)
+            with torch.autocast(place, torch.bfloat16, enabled=config.refine_precision == "bf16"):
                 out = network(standardise(images).to(memory_format=torch.channels_last), maps)
             loss = refinement_loss(out.float(), truth, config)
             adam.zero_grad(set_to_none=True)

@@ -19,10 +19,10 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 from PIL import Image
 
-from pnilib.artefacts import atomic_write, os_errors
 from pnilib.data.files import list_images, no_image
+from pnilib.data.image_files import decode
 from pnilib.errors import PNIError
-from pnilib.image_files import decode
+from pnilib.store.artefacts import atomic_write, os_errors
 
 __all__ = ["KINDS", "SIDE", "crop_patch", "draw_patch", "library", "load_patches", "save_patch", "trace"]
 

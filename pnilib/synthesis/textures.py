@@ -22,8 +22,8 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from pnilib.data.files import list_images, no_image
+from pnilib.data.image_files import decode
 from pnilib.errors import PNIError
-from pnilib.image_files import decode
 
 __all__ = ["FAMILIES", "lattice_noise", "load_textures", "perlin_noise", "procedural_texture", "random_texture"]
 

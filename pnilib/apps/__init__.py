@@ -1,0 +1,1 @@
+"""What people start: the command `pni`, tables and figures, the explorer, the notebooks.  Nothing below imports it."""

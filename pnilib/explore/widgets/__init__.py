@@ -1,5 +1,0 @@
-"""The explorer as ipywidgets: `explore(run)` in a notebook's cell."""
-
-from pnilib.explore.widgets.app import Explorer, explore, page
-
-__all__ = ["Explorer", "explore", "page"]

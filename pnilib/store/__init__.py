@@ -1,0 +1,1 @@
+"""What lies on disk: artefacts that are complete or absent, locks, text in one encoding."""

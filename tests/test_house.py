@@ -1,0 +1,66 @@
+"""Where code may live: arrows between the rooms of the package run down only."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "pnilib"
+FLOORS = [
+    "errors",
+    "store",
+    "config",
+    "data",
+    "features",
+    "neighbors",
+    "machine",
+    "coreset coreset_parts position neighborhood",
+    "scoring",
+    "maps",
+    "metrics",
+    "synthesis",
+    "refinement",
+    "released",
+    "detector",
+    "evaluation",
+    "published demo",
+    "plots",
+    "apps",
+]
+"""Rooms, the lowest floor first; those of one floor do not import one another, but for BESIDE."""
+FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor.split()}
+BESIDE = {("coreset_parts", "coreset")}
+
+
+def arrows() -> list[tuple[str, str, str, str]]:
+    """(file, its room, imported room, what is imported) of every import from the package, inside functions too."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT)
+        if str(name) in ("__init__.py", "__main__.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pnilib"):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names if alias.name.startswith("pnilib.")]
+            else:
+                continue
+            found += [(str(name), name.with_suffix("").parts[0], module.split(".")[1], module) for module in modules]
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.relative_to(ROOT).with_suffix("").parts[0] for path in ROOT.rglob("*.py")} - {"__init__", "__main__"}
+    assert rooms == set(FLOOR)
+
+
+def test_arrows_run_down() -> None:
+    rising = [
+        f"{file} imports {what}"
+        for file, here, there, what in arrows()
+        if there != here and (here, there) not in BESIDE and FLOOR[there] >= FLOOR[here]
+    ]
+    assert not rising, "move the code, or hand over what it needs"
+
+
+def test_no_private_name_leaves_its_module() -> None:
+    assert [f"{file}: {what}" for file, _, _, what in arrows() if what.rpartition(".")[2].startswith("_")] == []
