@@ -131,8 +131,8 @@ def test_table_writes_rows_and_columns_in_order(ax):
     frame = pd.DataFrame({"bent": [50.0, 100.0], "cut": [75.25, 60.0]}, index=["A", "B"])
     maps.draw_table(frame, ax)
     assert [text.get_text() for text in ax.texts] == ["50.0", "75.2", "100.0", "60.0"]
-    assert [text.get_position() for text in ax.texts] == [(0, 0), (1, 0), (0, 1), (1, 1)]
-    assert ax.images[0].get_clim() == (50.0, 100.0)
+    assert [text.get_position() for text in ax.texts] == [(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)]
+    assert ax.collections[0].get_clim() == (50.0, 100.0)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["A", "B"]
 
 

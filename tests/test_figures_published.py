@@ -92,5 +92,5 @@ def test_pairs_and_gains(ax: Axes) -> None:
         pd.DataFrame({"A to B": [22.88, -1.74], "B to E": [0.0, 2.19]}, index=["carpet", "transistor"]), ax, limit=25
     )
     assert [text.get_text() for text in ax.texts] == ["+22.88", "+0.00", "-1.74", "+2.19"]
-    norm = ax.images[0].norm
+    norm = ax.collections[0].norm
     assert float(norm(0.0)) == pytest.approx(0.5) and float(norm(1.0)) == pytest.approx(1 - float(norm(-1.0)))

@@ -10,7 +10,7 @@ from pnilib import PNIConfig
 from pnilib.detector.steps import network_class
 from pnilib.errors import PNIError
 from pnilib.plots.network import draw_details, draw_schema, network_steps
-from pnilib.plots.refinement import draw_history, draw_profiles, draw_pull, draw_surroundings, window
+from pnilib.plots.refinement import draw_gradient_shares, draw_history, draw_profiles, draw_surroundings, window
 from pnilib.refinement.network import RefineNet, build_network
 
 matplotlib.use("Agg")
@@ -200,12 +200,12 @@ def test_histories_start_at_one_whatever_their_unit(ax):
 def test_the_pull_of_each_image_is_that_of_autograd(ax):
     errors = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.4, 3.2]], requires_grad=True)  # norms 1, 3, 4
     norms = torch.linalg.vector_norm(errors, dim=1)
-    draw_pull(norms.detach().numpy().astype(np.float64), ax)
-    bars = np.array([bar.get_height() for bar in ax.patches]).reshape(2, 3)
+    draw_gradient_shares(norms.detach().numpy().astype(np.float64), ax)
+    bars = np.array([[bar.get_height() for bar in bars] for bars in ax.containers])
     for shown, loss in zip(bars, (norms.sum(), norms.square().sum()), strict=True):
         (pull,) = torch.autograd.grad(loss, errors, retain_graph=True)
         share = pull.norm(dim=1) / pull.norm(dim=1).sum()
         assert shown == pytest.approx(100 * share.numpy(), rel=1e-5)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "3", "4"]
     with pytest.raises(PNIError, match="an error of 0"):
-        draw_pull(np.array([1.0, 0.0]), ax)
+        draw_gradient_shares(np.array([1.0, 0.0]), ax)

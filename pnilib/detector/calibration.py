@@ -7,12 +7,17 @@ it would be compared with itself; where none are left, it says nothing about oth
 import hashlib
 import math
 
+import numpy as np
+
+from pnilib.config import PNIConfig
 from pnilib.config.geometry import Geometry
+from pnilib.coreset import Coreset
 from pnilib.data import Split
-from pnilib.detector.prediction import Calibration
+from pnilib.detector.prediction import Calibration, Prediction
+from pnilib.errors import PNIError
 from pnilib.metrics import normal_threshold, threshold_note
 
-__all__ = ["decision", "equal_images"]
+__all__ = ["calibration_of", "decision", "equal_images", "images_to_calibrate"]
 
 
 def equal_images(split: Split, geometry: Geometry) -> list[list[int]]:
@@ -41,3 +46,22 @@ def decision(calibration: Calibration | None, fpr: float, n_train: int) -> tuple
         why = "there is one training image alone" if n_train == 1 else "the training images are equal"
         return math.nan, f"no normal-only threshold: {why}, with nothing to compare with: nothing is called defective"
     return normal_threshold(calibration.image_scores, fpr), threshold_note(n, fpr)
+
+
+def images_to_calibrate(train: Split, config: PNIConfig, coreset: Coreset) -> tuple[Split, list[list[int]], bool]:
+    """Training images evenly over the split; for each the images whose vectors it must not use, itself and its equals;
+    and whether these have any others to be compared with.  Raises PNIError where the configuration asks for none."""
+    count = min(config.calibration_images, len(train))
+    if count == 0:
+        raise PNIError("calibrate needs images: set calibration_images > 0")
+    evenly = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
+    equal, sources = equal_images(train, config.geometry), set(coreset.image_idx.tolist())
+    comparable = [i for i in evenly if not sources <= set(equal[i])]
+    chosen = comparable or list(evenly)
+    return Split(train.samples.iloc[chosen], train.root), [equal[i] for i in chosen], bool(comparable)
+
+
+def calibration_of(scored: Prediction, comparable: bool) -> Calibration:
+    """What is kept of scored training images; without any that are `comparable`, their maps' range alone."""
+    scores = scored.image_scores[: None if comparable else 0]
+    return Calibration(scores, float(scored.maps.min()), float(scored.maps.max()))

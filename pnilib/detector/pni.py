@@ -5,15 +5,13 @@ distributions -> scores -> maps; a refinement network, trained separately (pnili
 only remembers; the work is in the modules of those names.
 """
 
-import dataclasses
-import hashlib
-import math
+import copy
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32
@@ -21,44 +19,28 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pnilib.config import NEEDS, RELEASED_STEPS, SETTINGS, PNIConfig
-from pnilib.coreset import Coreset, coreset_size
+from pnilib.config import SETTINGS, PNIConfig
+from pnilib.coreset import Coreset
 from pnilib.data import Split
 from pnilib.data.inputs import as_images
-from pnilib.detector import steps
-from pnilib.detector.calibration import decision, equal_images
+from pnilib.detector.calibration import calibration_of, decision, images_to_calibrate
+from pnilib.detector.compatibility import by_ratio, coreset_of, lacking_parts, require_compatible
 from pnilib.detector.explain import Explanation, explain_cell, explain_image
-from pnilib.detector.fitting import coreset_from, coreset_tensors, fit_stages
-from pnilib.detector.inference import is_soft, score_image
+from pnilib.detector.fitting import fit_stages
+from pnilib.detector.inference import score_image
 from pnilib.detector.prediction import Calibration, Prediction
+from pnilib.detector.saving import fingerprint_of, load_model, parts_of
 from pnilib.errors import PNIError
 from pnilib.features.extraction import Embedder
 from pnilib.machine import deterministic_method
-from pnilib.maps import MAP_SCORES, anomaly_maps, repeat_inner, require_map_score
+from pnilib.maps import MAP_SCORES, require_map_score
 from pnilib.neighborhood import NeighborhoodMLP
 from pnilib.position import PositionHistogram
 from pnilib.refinement.fusion import Refinement
-from pnilib.scoring import PatchScores, SoftVeto
-from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.scoring import SoftVeto
+from pnilib.store.artefacts import write_artefact
 
 __all__ = ["PNI"]
-
-_KIND = "pnilib.PNI"
-
-_LATE_STAGES = ("scoring", "maps", "decision", "defects", "refinement", "fusion")
-_LATE = {f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] in _LATE_STAGES}
-"""Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `_cut`."""
-
-
-def _early(config: PNIConfig) -> dict[str, Any]:
-    """What a fitted model cannot be changed in."""
-    released = ",".join(name for name in config.released if RELEASED_STEPS[name] not in _LATE_STAGES)
-    return {name: getattr(config, name) for name in config.names() if name not in _LATE} | {"released": released}
-
-
-def _calibration(found: Prediction, comparable: bool) -> Calibration:
-    scores = found.image_scores[: None if comparable else 0]
-    return Calibration(scores, float(found.maps.min()), float(found.maps.max()))
 
 
 class PNI:
@@ -70,7 +52,7 @@ class PNI:
     `device`: "cpu", "cuda" or "cuda:N"; the same device gives the same bytes for the same seed, on CUDA as far as
     torch's deterministic algorithms go (`pnilib.machine`), which are asked for while this class works.  After `fit` or
     `load`: `position` and `mlp` are None where the setting did not need them; `train_fingerprint` is
-    `Split.fingerprint()` of the training images, "" in a model saved before pnilib kept it.
+    `Split.fingerprint()` of the training images.
     """
 
     def __init__(self, config: PNIConfig | None = None, device: str = "cpu") -> None:
@@ -125,33 +107,20 @@ class PNI:
 
         An image that has no others to be compared with is left out; without any that has, there is no threshold.
         With a refinement network, their refined maps are calibrated too.  Raises PNIError for other images than the
-        model was fitted on; of a model that was saved before pnilib kept their fingerprint only the file names can be
-        compared.
+        model was fitted on.
         """
         self._fitted()
-        if self.train_fingerprint:
-            known = train.fingerprint() == self.train_fingerprint
-        else:
-            names = [Path(path).name for path in train.samples["image_path"]]
-            known = names == [Path(path).name for path in self.train_paths]
-        if not known:
+        if train.fingerprint() != self.train_fingerprint:
             raise PNIError(
                 f"{train.root}: its training images are not those that the model was fitted on, in their order: "
                 "calibrate needs these"
             )
-        count = min(self.config.calibration_images, len(train))
-        if count == 0:
-            raise PNIError("calibrate needs images: set calibration_images > 0")
-        chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
-        equal, sources = equal_images(train, self.config.geometry), set(self._fitted()[0].image_idx.tolist())
-        others = [i for i in chosen if not sources <= set(equal[i])]
-        split = Split(train.samples.iloc[others or chosen], train.root)
-        own, variants = [equal[i] for i in others or chosen], {"": self.config}
-        found = self._predict(split, variants, own, progress, "calibration")[""]
-        self.calibration = _calibration(found, bool(others))
+        split, own, comparable = images_to_calibrate(train, self.config, self._fitted()[0])
+        score = partial(self._predict, split, {"": self.config}, own, progress)
+        self.calibration = calibration_of(score("calibration")[""], comparable)
         if self.refinement is not None and self.config.image_score in MAP_SCORES:
-            found = self._predict(split, variants, own, progress, "refined calibration", self.refinement)[""]
-            self.refined_calibration = _calibration(found, bool(others))
+            refined = score("refined calibration", self.refinement)[""]
+            self.refined_calibration = calibration_of(refined, comparable)
         return self.calibration
 
     # -- scoring -------------------------------------------------------------------------------
@@ -164,10 +133,9 @@ class PNI:
         Raises PNIError for a setting that a fitted part depends on, or that needs a distribution which was not fitted.
         """
         config = self.config.replace(**overrides)
-        self._require_compatible(config)
-        other = object.__new__(PNI)
-        other.__dict__.update(self.__dict__)
-        other.config, other.coreset = config, self._cut(config)
+        require_compatible(self, config)
+        other = copy.copy(self)
+        other.config, other.coreset = config, coreset_of(self, config)
         if config.stage_key("decision") != self.config.stage_key("decision"):
             other.calibration = None
         if config != self.config:
@@ -178,49 +146,14 @@ class PNI:
 
     def with_refinement(self, refinement: Refinement | None) -> "PNI":
         """The same fitted model with another refinement network, not yet calibrated."""
-        other = object.__new__(PNI)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.refinement, other.refined_calibration = refinement, None
         return other
-
-    def _require_compatible(self, config: PNIConfig) -> None:
-        for name, value in _early(config).items():
-            fitted = _early(self.config)[name]
-            smaller = name == "emb_ratio" and value < fitted and "emb_bins" not in config.released
-            if value != fitted and name == "released":
-                raise PNIError(
-                    f"released={value or 'none'}: the model was fitted with {fitted or 'none'} of the steps that a fit "
-                    f"depends on: name {'these, too' if fitted else 'none of them'}, or fit again"
-                )
-            if value != fitted and not smaller:
-                raise PNIError(f"{name}={value}: the model was fitted with {fitted}: fit again")
-        if self.coreset is not None and (lacking := self._lacking(config.setting)):
-            raise PNIError(
-                f"setting={config.setting}: the model was fitted without the distribution of {' and '.join(lacking)}: "
-                f"fit with setting=E, or use {' or '.join(self.settings)}"
-            )
-        if self.coreset is not None and is_soft(config) and self.veto is None:
-            raise PNIError(
-                "gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft"
-            )
 
     @property
     def settings(self) -> list[str]:
         """Those of SETTINGS that the fitted model can score with: all after a fit with setting=E."""
-        return [name for name in SETTINGS if not self._lacking(name)]
-
-    def _lacking(self, setting: str) -> list[str]:
-        """Distributions that a setting looks at and the model does not have."""
-        fitted = {"position": self.position, "neighborhood": self.mlp}
-        return [name for name in NEEDS[setting] if fitted[name] is None]
-
-    def _cut(self, config: PNIConfig) -> Coreset | None:
-        """The coreset of `config`: a beginning of the fitted one where its ratio is smaller."""
-        if self.coreset is None or config.emb_ratio == self.config.emb_ratio:
-            return self.coreset
-        border = config.border_cells if config.border == "replicate" else 0
-        cells = math.prod(side - 2 * border for side in self.embedder.grid)
-        return self.coreset.first(coreset_size(len(self.train_paths) * cells, config.emb_ratio, config.emb_max))
+        return [name for name in SETTINGS if not lacking_parts(self, name)]
 
     def predict(self, images: Any, *, refined: bool = False, progress: bool = False) -> Prediction:
         """Anomaly maps and scores of a split, or of one image or several, from disk or in memory.
@@ -246,12 +179,7 @@ class PNI:
         return self._predict(images, {"": self.config}, without_image, False, "")[""].maps
 
     def predict_variants(
-        self,
-        images: Any,
-        variants: dict[str, PNIConfig],
-        *,
-        refined: bool = False,
-        progress: bool = False,
+        self, images: Any, variants: dict[str, PNIConfig], *, refined: bool = False, progress: bool = False
     ) -> dict[str, Prediction]:
         """`predict` under several scoring or fusion settings at once: features and distances are computed once.
 
@@ -278,65 +206,25 @@ class PNI:
         refinement: Refinement | None = None,
     ) -> dict[str, Prediction]:
         """`own_image`: indices of the training images whose coreset vectors each image must not use."""
-        self._fitted(*variants.values())
+        coreset, position, mlp = self._fitted(*variants.values())
         given = as_images(images, self.config.geometry)
         if len(given) == 0:
             raise PNIError("there are no images to score: check the folder")
+        groups = [(coreset_of(self, next(iter(g.values()))) or coreset, g) for g in by_ratio(variants)]
         # Filled in place: many small results kept between large passing arrays would fragment the heap.
         refined = refinement is not None
-        result = {name: self._blank(config, given.names, refined) for name, config in variants.items()}
+        blank = partial(Prediction.blank, image_paths=given.names, grid=self.embedder.grid, refined=refined)
+        decided = {True: self.decision(refined=refined), False: decision(None, self.config.calibration_fpr, 0)}
+        result = {name: blank(config, decision=decided[config == self.config]) for name, config in variants.items()}
         for i in tqdm(range(len(given)), desc=what, unit="image", disable=not progress):
             image = given.load(i)
             features = self.embed(image)
             excluded = None if own_image is None else own_image[i]
-            for name, (scores, distances) in self._score(features, variants, excluded).items():
-                config, into = variants[name], result[name]
-                cells = (scores.score, scores.match_idx, scores.nearest_idx)
-                patches, match, nearest = (values.view(1, *features.shape[:2]) for values in cells)
-                if config.border == "replicate":  # a border cell shows its inner one's score, so its matches too
-                    patches, match, nearest = (
-                        repeat_inner(values, config.border_cells) for values in (patches, match, nearest)
-                    )
-                final = anomaly_maps(patches, config.image_crop, config.sigma)
-                if refinement is not None:
-                    final = steps.fuse(refinement, image.to(final.device), final[0], config)[None]
-                into.maps[i] = final[0].cpu().numpy()
-                into.image_scores[i] = float(
-                    steps.image_scores(final, patches, distances.view(*patches.shape, -1), config)
-                )
-                into.patch_scores[i] = patches[0].cpu().numpy()
-                into.match_idx[i] = match[0].cpu().numpy()
-                into.nearest_idx[i] = nearest[0].cpu().numpy()
+            for cut, group in groups:  # those of one emb_ratio share the distances
+                scored = score_image(features, cut, position, mlp, group, excluded, self.veto)
+                for name, (scores, distances) in scored.items():
+                    result[name].put(i, image, scores, distances, refinement)
         return result
-
-    def _score(
-        self, features: Tensor, variants: dict[str, PNIConfig], excluded: int | list[int] | None
-    ) -> dict[str, tuple[PatchScores, Tensor]]:
-        """By variant: patch scores and distances; those of one `emb_ratio` share the distances."""
-        coreset, position, mlp = self._fitted()
-        found: dict[str, tuple[PatchScores, Tensor]] = {}
-        for ratio in dict.fromkeys(config.emb_ratio for config in variants.values()):
-            group = {name: config for name, config in variants.items() if config.emb_ratio == ratio}
-            own = self._cut(next(iter(group.values()))) or coreset
-            found |= score_image(features, own, position, mlp, group, excluded, self.veto)
-        return found
-
-    def _blank(self, config: PNIConfig, paths: list[str], refined: bool) -> Prediction:
-        n, side, grid = len(paths), config.image_crop, self.embedder.grid
-        own = config == self.config
-        threshold, note = self.decision(refined=refined) if own else decision(None, config.calibration_fpr, 0)
-        return Prediction(
-            config,
-            paths,
-            maps=np.empty((n, side, side), np.float32),
-            image_scores=np.empty(n, np.float32),
-            patch_scores=np.empty((n, *grid), np.float32),
-            match_idx=np.empty((n, *grid), np.int32),
-            nearest_idx=np.empty((n, *grid), np.int32),
-            threshold=threshold,
-            refined=refined,
-            threshold_note=note,
-        )
 
     def decision(self, *, refined: bool = False) -> tuple[float, str]:
         """The normal-only threshold, NaN for none; and why there is none, or what it cannot promise ("": nothing)."""
@@ -348,7 +236,7 @@ class PNI:
         if self.coreset is None:
             raise PNIError("the model is not fitted: call fit(train) or PNI.load(folder)")
         for config in configs:
-            self._require_compatible(config)
+            require_compatible(self, config)
         return self.coreset, self.position, self.mlp
 
     @deterministic_method
@@ -397,55 +285,14 @@ class PNI:
 
         Raises PNIError when not fitted, for a folder with other files in it, or a place that cannot be written.
         """
-        write_artefact(directory, *self._parts())
+        write_artefact(directory, *parts_of(self))
 
     def fingerprint(self, *, refined: bool = False) -> str:
         """SHA-256 (hex) of what was learnt from the training images; `refined`: and of the refinement network.
 
         Scoring settings and the calibration are not part of it.  Raises PNIError when not fitted.
         """
-        digest = hashlib.sha256(self.embedder.backbone.weights_id.encode())
-        for stem, group in self._parts()[0].items():
-            if stem in ("calibration", "refined_calibration") or (stem == "refinement" and not refined):
-                continue
-            for name, tensor in sorted(group.items()):
-                values = tensor.detach().cpu().contiguous().numpy()
-                digest.update(f"{stem} {name} {values.dtype} {values.shape}\0".encode())
-                digest.update(values.tobytes())
-        return digest.hexdigest()
-
-    def _parts(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """Tensors by file, and facts: what `save` writes."""
-        if self.coreset is None:
-            raise PNIError("the model is not fitted: nothing to save")
-        tensors = {"norm": self.embedder.state(), "coreset": coreset_tensors(self.coreset)}
-        if self.position is not None:
-            tensors["position"] = {"counts": torch.from_numpy(self.position.counts)}
-        if self.veto is not None:
-            constants = torch.tensor([self.veto.alpha, self.veto.distance], dtype=torch.float64)
-            tensors["veto"] = {"constants": constants, "level": self.veto.level}
-        if self.mlp is not None:
-            tensors["neighborhood"] = self.mlp.state_dict()
-        for name, found in (("calibration", self.calibration), ("refined_calibration", self.refined_calibration)):
-            if found is not None:
-                tensors[name] = {
-                    "image_scores": torch.from_numpy(found.image_scores),
-                    "limits": torch.tensor([found.low, found.high], dtype=torch.float64),
-                }
-        if self.refinement is not None:
-            tensors["refinement"] = self.refinement.network.state_dict()
-        meta = {
-            "kind": _KIND,
-            "config": self.config.to_dict(),
-            "n_dist": self.coreset.n_dist,
-            "weights_id": self.embedder.backbone.weights_id,
-            "train_paths": self.train_paths,
-            "train_fingerprint": self.train_fingerprint,
-            "history": self.history,
-            "seconds": self.seconds,
-            "refinement": None if self.refinement is None else self.refinement.facts(),
-        }
-        return tensors, meta
+        return fingerprint_of(self, refined)
 
     @classmethod
     def load(cls, directory: Path | str, device: str = "cpu") -> "PNI":
@@ -453,41 +300,4 @@ class PNI:
 
         Raises PNIError for a missing, damaged, half-written or newer artefact, or other backbone weights.
         """
-        tensors, meta = read_artefact(directory)
-        if meta.get("kind") != _KIND:
-            raise PNIError(f"{directory}: not a fitted PNI model: give the folder that `pni fit` wrote")
-        try:
-            config = PNIConfig.from_dict(meta["config"])
-        except (KeyError, TypeError, PNIError) as error:
-            raise PNIError(f"{directory}: its settings cannot be read ({error}): fit again") from None
-        model = cls(config, device)
-        if meta["weights_id"] != model.embedder.backbone.weights_id:
-            raise PNIError(
-                f"{directory}: was fitted with other {model.config.backbone} weights: give those, or fit again"
-            )
-        try:
-            model.embedder.load_state(tensors.get("norm", {}))
-            model.coreset = coreset_from(tensors["coreset"], meta["n_dist"])
-            if "position" in tensors:
-                model.position = PositionHistogram(tensors["position"]["counts"].numpy())
-            if "veto" in tensors:
-                alpha, distance = tensors["veto"]["constants"].tolist()
-                model.veto = SoftVeto(alpha, distance, tensors["veto"]["level"])
-            if "neighborhood" in tensors:
-                mlp = NeighborhoodMLP(
-                    model.coreset.embedding.shape[1], model.coreset.n_dist, model.config, steps.offsets(model.config)
-                )
-                mlp.load_state_dict(tensors["neighborhood"])
-                model.mlp = mlp.to(device).eval()
-            for name in ("calibration", "refined_calibration"):
-                if name in tensors:
-                    low, high = tensors[name]["limits"].tolist()
-                    setattr(model, name, Calibration(tensors[name]["image_scores"].numpy(), low, high))
-            if meta.get("refinement"):
-                network = steps.network_class(model.config)(model.config)
-                model.refinement = Refinement.restored(network, tensors["refinement"], meta["refinement"], device)
-            model.train_paths, model.train_fingerprint = meta["train_paths"], meta.get("train_fingerprint", "")
-            model.history, model.seconds = meta["history"], meta["seconds"]
-        except (KeyError, TypeError, RuntimeError):
-            raise PNIError(f"{directory}: its parts do not fit together: fit again") from None
-        return model
+        return load_model(cls, directory, device)

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float32, Int32
 from numpy import ndarray
+from torch import Tensor
 
 from pnilib.config import PNIConfig
+from pnilib.detector import steps
+from pnilib.maps import anomaly_maps, repeat_inner
+from pnilib.refinement.fusion import Refinement
+from pnilib.scoring import PatchScores
 
 __all__ = ["Calibration", "Prediction"]
 
@@ -32,8 +38,7 @@ class Prediction:
     maps: final anomaly maps (n, h, w).  image_scores: (n,).  patch_scores: S(x) before smoothing (n, gh, gw).
     match_idx: the C_emb vector that S(x) is measured to; nearest_idx: the nearest one regardless of gates; both
     (n, gh, gw).  threshold: normal-only image threshold, NaN for none; threshold_note: why there is none, or what it
-    cannot promise.  refined: whether the maps went
-    through the refinement network, which puts them on another scale.
+    cannot promise.  refined: whether the maps went through the refinement network, which puts them on another scale.
     """
 
     config: PNIConfig
@@ -46,3 +51,56 @@ class Prediction:
     threshold: float
     refined: bool = False
     threshold_note: str = ""
+
+    @classmethod
+    def blank(
+        cls,
+        config: PNIConfig,
+        image_paths: list[str],
+        grid: tuple[int, int],
+        *,
+        refined: bool,
+        decision: tuple[float, str],
+    ) -> "Prediction":
+        """One to be filled in by `put`, image by image; `grid`: (gh, gw) cells; `decision`: threshold and its note."""
+        n, side, (threshold, note) = len(image_paths), config.image_crop, decision
+        return cls(
+            config,
+            image_paths,
+            maps=np.empty((n, side, side), np.float32),
+            image_scores=np.empty(n, np.float32),
+            patch_scores=np.empty((n, *grid), np.float32),
+            match_idx=np.empty((n, *grid), np.int32),
+            nearest_idx=np.empty((n, *grid), np.int32),
+            threshold=threshold,
+            refined=refined,
+            threshold_note=note,
+        )
+
+    def put(
+        self,
+        i: int,
+        image: Float32[Tensor, "3 h w"],
+        scores: PatchScores,
+        distances: Float32[Tensor, "cells k"],
+        refinement: Refinement | None = None,
+    ) -> None:
+        """Fill in image i: patch scores -> map (refined, where there is a network) -> image score.
+
+        `distances`: of each cell to its k nearest vectors, gates or not.
+        """
+        config, grid = self.config, self.patch_scores.shape[1:]
+        cells = (scores.score, scores.match_idx, scores.nearest_idx)
+        patches, match, nearest = (values.view(1, *grid) for values in cells)
+        if config.border == "replicate":  # a border cell shows its inner one's score, so its matches too
+            patches, match, nearest = (
+                repeat_inner(values, config.border_cells) for values in (patches, match, nearest)
+            )
+        final = anomaly_maps(patches, config.image_crop, config.sigma)
+        if refinement is not None:
+            final = steps.fuse(refinement, image.to(final.device), final[0], config)[None]
+        self.maps[i] = final[0].cpu().numpy()
+        self.image_scores[i] = float(steps.image_scores(final, patches, distances.view(*patches.shape, -1), config))
+        self.patch_scores[i] = patches[0].cpu().numpy()
+        self.match_idx[i] = match[0].cpu().numpy()
+        self.nearest_idx[i] = nearest[0].cpu().numpy()

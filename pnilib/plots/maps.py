@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from numpy import ndarray
@@ -17,7 +18,7 @@ from pnilib.errors import PNIError
 from pnilib.plots.distributions import COLORS
 from pnilib.plots.images import show_image, show_map
 
-__all__ = ["cells_in_mask", "draw_bounds", "draw_gate_plane", "draw_maps", "draw_scores", "draw_table"]
+__all__ = ["cells_in_mask", "draw_bounds", "draw_gate_plane", "draw_maps", "draw_scores", "draw_table", "label_table"]
 
 
 def cells_in_mask(mask: Bool[Tensor, "h w"], grid: tuple[int, int]) -> Bool[Tensor, "gh gw"]:
@@ -87,15 +88,16 @@ def draw_gate_plane(
 
 def draw_table(frame: pd.DataFrame, ax: Axes, *, low: float = 50.0, high: float = 100.0, digits: int = 1) -> Axes:
     """A table of percentages as numbers on colour, between `low` and `high`; rows and columns as in `frame`."""
-    values = frame.to_numpy(dtype=float)
-    ax.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        light = value < (low + high) / 2
-        ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", color="white" if light else "black")
-    ax.set_xticks(range(frame.shape[1]), [str(name) for name in frame.columns])
-    ax.set_yticks(range(frame.shape[0]), [str(name) for name in frame.index])
+    look = dict(cmap="cividis", vmin=low, vmax=high, cbar=False)
+    sns.heatmap(frame.astype(float), annot=True, fmt=f".{digits}f", ax=ax, **look)
+    return label_table(ax)
+
+
+def label_table(ax: Axes) -> Axes:
+    """Names of a heat map's columns above it, upright; no ticks."""
     ax.xaxis.tick_top()
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, rotation=0)
+    ax.set(xlabel="", ylabel="")
     return ax
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.patches import Rectangle
@@ -16,6 +17,7 @@ from pandas.io.formats.style import Styler
 
 from pnilib.errors import PNIError
 from pnilib.plots.distributions import COLORS
+from pnilib.plots.maps import label_table
 from pnilib.published import best_two, note_kinds
 
 __all__ = ["draw_averages", "draw_gains", "draw_pairs", "draw_printed", "style_printed"]
@@ -156,12 +158,8 @@ def draw_pairs(pairs: Mapping[str, Mapping[str, float]], ax: Axes, *, unit: str)
 
 def draw_gains(gains: pd.DataFrame, ax: Axes, *, limit: float) -> Axes:
     """Differences in points as numbers on colour, blue a gain and red a loss; colour is logarithmic beyond +-0.1."""
-    ax.imshow(gains.to_numpy(float), cmap="RdBu", norm=SymLogNorm(0.1, vmin=-limit, vmax=limit, base=10), aspect="auto")
-    for (row, column), value in np.ndenumerate(gains.to_numpy(float)):
-        dark = abs(value) > limit / 5
-        ax.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    ax.set_xticks(range(gains.shape[1]), [str(name) for name in gains.columns], fontsize=8)
-    ax.set_yticks(range(gains.shape[0]), [str(name) for name in gains.index], fontsize=8)
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    return ax
+    norm = SymLogNorm(0.1, vmin=-limit, vmax=limit, base=10)
+    look = dict(cmap="RdBu", norm=norm, cbar=False)
+    sns.heatmap(gains.astype(float), annot=True, fmt="+.2f", annot_kws={"fontsize": 8}, ax=ax, **look)
+    ax.tick_params(labelsize=8)
+    return label_table(ax)

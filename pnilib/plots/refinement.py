@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from numpy import ndarray
@@ -15,7 +17,7 @@ from torch import Tensor
 from pnilib.errors import PNIError
 from pnilib.plots.distributions import COLORS
 
-__all__ = ["draw_history", "draw_profiles", "draw_pull", "draw_surroundings", "window"]
+__all__ = ["draw_gradient_shares", "draw_history", "draw_profiles", "draw_surroundings", "window"]
 
 
 def window(mask: Bool[Tensor, "h w"], side: int) -> tuple[slice, slice]:
@@ -93,7 +95,7 @@ def draw_history(histories: Mapping[str, Sequence[Mapping[str, float]]], ax: Axe
     return ax
 
 
-def draw_pull(errors: Float[ndarray, " b"], ax: Axes, *, title: str = "") -> Axes:
+def draw_gradient_shares(errors: Float[ndarray, " b"], ax: Axes, *, title: str = "") -> Axes:
     """What each image of a batch contributes to the gradient, %, under the norm of eq. (10) and under its square.
 
     errors: ||Ã - A||_2 of each.  The gradient of a norm has length 1 whatever the error, that of a square 2 ||e||.
@@ -103,8 +105,10 @@ def draw_pull(errors: Float[ndarray, " b"], ax: Axes, *, title: str = "") -> Axe
         raise PNIError("an error of 0 has no direction: give positive norms")
     at = np.arange(len(errors))
     shares = {"norm, eq. (10)": np.full(len(errors), 1 / len(errors)), "squared": errors / errors.sum()}
-    for k, (name, share) in enumerate(shares.items()):
-        ax.bar(at + 0.4 * k - 0.2, 100 * share, width=0.38, color=COLORS[k], label=name)
+    table = pd.DataFrame(shares).melt(var_name="norm", value_name="share")
+    sns.barplot(
+        table, x=np.tile(at, len(shares)), y=100 * table["share"], hue="norm", palette=COLORS[:2], saturation=1, ax=ax
+    )
     ax.set_xticks(at, [f"{e:.3g}" for e in errors])
     ax.set(xlabel="error ||Ã - A|| of the image", ylabel="share of the gradient, %")
     ax.legend(fontsize=8)
