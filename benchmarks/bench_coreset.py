@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 import torch
 
-from pnilib.coreset import coreset_size, greedy_k_center, greedy_k_center_reference
+from pnilib.coreset import coreset_size
+from pnilib.k_center import greedy_k_center, greedy_k_center_reference
 
 KINDS = ("manifold", "gaussian")
 

@@ -25,11 +25,12 @@ import torch
 from bench_coreset import Peak
 
 from pnilib.config import PNIConfig
-from pnilib.coreset import coreset_size, greedy_k_center
+from pnilib.coreset import coreset_size
 from pnilib.coreset_parts import covering_radius, k_center_of_parts, parts_of_file
 from pnilib.data import load_dataset
 from pnilib.demo import make_demo
 from pnilib.features.extraction import Embedder, extract, raw_features
+from pnilib.k_center import greedy_k_center
 
 KINDS = ("clusters", "demo")
 

@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 
-from pnilib.coreset import greedy_k_center
 from pnilib.errors import PNIError
+from pnilib.k_center import greedy_k_center
 from pnilib.neighbors import nearest
 
 __all__ = ["KCenter", "Part", "covering_radius", "k_center_of_parts", "parts_of_file", "rows_of_file"]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pnilib import coreset as module
+from pnilib import k_center as module
 from pnilib.config import PNIConfig
-from pnilib.coreset import coreset_size, greedy_k_center, greedy_k_center_reference, select_coreset
+from pnilib.coreset import coreset_size, select_coreset
 from pnilib.errors import PNIError
+from pnilib.k_center import greedy_k_center, greedy_k_center_reference
 
 
 def points(kind: str) -> np.ndarray:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pnilib.coreset import greedy_k_center
 from pnilib.coreset_parts import Part, covering_radius, k_center_of_parts, parts_of_file
 from pnilib.errors import PNIError
+from pnilib.k_center import greedy_k_center
 
 
 def cloud(seed: int, n: int = 300, d: int = 4) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pnilib.coreset import greedy_k_center
+from pnilib.k_center import greedy_k_center
 from pnilib.plots.coresets import draw_coverage, draw_curves, draw_origins, draw_picks, origin_counts
 
 

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from pnilib.apps.reproduce.plan import Plan, Source, Unit
 from pnilib.config import NEEDS, PNIConfig
-from pnilib.coreset import POOL
 from pnilib.detector import steps, veto
 from pnilib.detector.dimensions import sizes
 from pnilib.detector.inference import SCORE_BYTES
 from pnilib.detector.training_pool import WORKERS
 from pnilib.errors import PNIError
 from pnilib.features.extraction import Embedder
+from pnilib.k_center import POOL
 from pnilib.neighborhood import gather_neighbors, neighbor_offsets
 from pnilib.refinement.augmentation import augment
 from pnilib.refinement.losses import refinement_loss
@@ -208,12 +208,7 @@ def training_side(config: PNIConfig) -> int:
 
 
 def estimate(
-    config: PNIConfig,
-    n_train: int,
-    n_test: int,
-    speeds: Speeds | None = None,
-    variants: int = 1,
-    networks: int = 1,
+    config: PNIConfig, n_train: int, n_test: int, speeds: Speeds | None = None, variants: int = 1, networks: int = 1
 ) -> dict[str, Cost]:
     """A fit on `n_train` images with a work folder, and the scoring of `n_test` under some variants, by stage.
 

@@ -53,10 +53,7 @@ DIFFERENCES = (
         "aggregation patch and d",
         "sec. 2, no numbers",
         "5 and 1024",
-        settings=(
-            "agg_patch",
-            "dim",
-        ),
+        settings=("agg_patch", "dim"),
         note="silent: as released",
     ),
     Difference(
@@ -116,10 +113,7 @@ DIFFERENCES = (
         "who may enter the coresets",
         "all normal features, sec. 3.1",
         "only cells two or more from the border; a second, full coreset for the baseline and for position alone",
-        settings=(
-            "border",
-            "border_cells",
-        ),
+        settings=("border", "border_cells"),
         note="the paper is silent",
     ),
     Difference(
@@ -147,10 +141,7 @@ DIFFERENCES = (
         "greedy selection",
         "k-center of [23]",
         "after a sparse random projection, with 1e-6 added to each difference; the random start is not kept",
-        steps=(
-            "sparse_projection",
-            "start_dropped",
-        ),
+        steps=("sparse_projection", "start_dropped"),
         note="the 1e-6 is not copied",
     ),
     Difference(
@@ -195,10 +186,7 @@ DIFFERENCES = (
         "baseline",
         "'identical to PatchCore', sec. 4.2",
         "distances not squared, one neighbor for the map, its own image score: AUPRO 89.90 against PatchCore's 93.4",
-        settings=(
-            "baseline",
-            "baseline_neighbors",
-        ),
+        settings=("baseline", "baseline_neighbors"),
     ),
     Difference(
         "B25",
