@@ -233,17 +233,15 @@ def estimate(
         epoch_s = z.n_patches * (speeds.gather + 6 * z.mlp_parameters / speeds.flops) if nb else 0.0
     passes = 1 if config.feature_norm == "none" else 2
     metrics = METRICS * config.image_crop**2
-    one_s, soft = image_s + mlp_s + pairs_s, position and config.gate == "soft"
+    embed_s, soft = image_s + mlp_s, position and config.gate == "soft"
     stages = {
         "features": Cost(n_train * passes * image_s, weights + 8 * image, 4 * n_train * z.cells * z.d),
         "coreset": Cost(pick_s + selection_s, weights + (12 + projected) * z.n_patches + 2 * coreset, 2 * coreset),
         "position": Cost(labels_s, labels + 10 * z.cells * z.n_bins + 2 * histogram, histogram),
         "neighborhood": Cost(networks * config.mlp_epochs * epoch_s, labels + 11 * mlp + training, 9 * mlp),
         "veto": Cost(1.5 * min(veto.IMAGES, n_train) * pairs_s, scoring, 4 * z.cells),
-        "calibration": Cost(calibrated * one_s, scoring + calibrated * maps, 0),
-        "scoring": Cost(
-            n_test * (one_s + (variants - 1) * pairs_s + variants * metrics), scoring + n_test * maps * variants, 0
-        ),
+        "calibration": Cost(calibrated * (embed_s + pairs_s), scoring + calibrated * maps, 0),
+        "scoring": Cost(n_test * (embed_s + variants * (pairs_s + metrics)), scoring + n_test * maps * variants, 0),
     }
     unused = {"position": position, "neighborhood": nb, "calibration": calibrated > 0, "veto": soft}
     return {name: cost for name, cost in stages.items() if unused.get(name, True)}
