@@ -183,7 +183,7 @@ def edit_manifest(**changes):
         (lambda f: (f / "manifest.json").write_text('{"form'), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text("[]"), "not that of a pnilib artefact"),
         (edit_manifest(format="other"), "not that of a pnilib artefact"),
-        (edit_manifest(version=3, pnilib="9.9"), r"made by pnilib 9\.9 .* upgrade"),
+        (edit_manifest(version=99, pnilib="9.9"), r"made by pnilib 9\.9 .* upgrade"),
         (edit_manifest(version="1"), "damaged"),
         (edit_manifest(files={"meta.json": {}, "../../x.safetensors": {}}), "damaged"),
         (edit_manifest(files={"meta.json": {}, "x.pkl": {}}), "damaged"),

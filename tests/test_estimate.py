@@ -61,11 +61,14 @@ def test_only_stages_of_the_setting(setting: str) -> None:
     assert ("veto" in estimate(PAPER.replace(setting=setting, gate="soft"), 20, 5)) == ("position" in NEEDS[setting])
 
 
-def fixed(config: PNIConfig, n_train: int) -> Speeds:
+class Fixed(Speeds):
     """Rates that are not measured: each a round number."""
-    speeds = Speeds(config, n_train, "cpu")
-    speeds.__dict__ |= {"image": 1.0, "flops": 1e9, "pair": 1e-6, "gather": 1e-3, "step": 1e-6}
-    return speeds
+
+    image, flops, pair, gather, step = 1.0, 1e9, 1e-6, 1e-3, 1e-6
+
+
+def fixed(config: PNIConfig, n_train: int) -> Speeds:
+    return Fixed(config, n_train, "cpu")
 
 
 def test_seconds_by_hand() -> None:
@@ -84,8 +87,11 @@ def test_seconds_by_hand() -> None:
 
 def test_every_rate_can_be_measured() -> None:
     speeds = Speeds(SCATTERING, 4, "cpu")
-    for rate in ("image", "flops", "pair", "gather", "step"):
-        assert getattr(speeds, rate) > 0, rate
+    rates = [getattr(speeds, rate) for rate in ("image", "flops", "pair", "gather", "step")]
+    assert min(rates) > 0 and sorted(speeds.timed.values()) == sorted(rates)
+    other = Speeds(SCATTERING.replace(mlp_width=8, seed=3), 4, "cpu", speeds.timed)
+    assert other.image == speeds.image and other.step == speeds.step  # measured once for all that share it
+    assert len(speeds.timed) == 5 and other.flops > 0 and len(speeds.timed) == 6
 
 
 def test_what_will_not_fit_is_refused_with_advice(tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_what_will_not_fit_is_refused_with_advice(tmp_path: Path) -> None:
     require(found, PLENTY)
     with pytest.raises(PNIError, match=r"neighborhood: needs \S+ GB of memory, 1.0 GB are free: lower image_crop"):
         require(found, Free(10**9, 10**12, tmp_path))
-    with pytest.raises(PNIError, match=r"^disk: \S+ GB are needed, 1 MB are free in .*: make room"):
+    with pytest.raises(PNIError, match=r"^disk: \S+ GB are needed, 1.0 MB are free in .*: make room"):
         require(found, Free(10**12, 10**6, tmp_path))
     with pytest.raises(PNIError, match="leave no patches"):
         estimate(RESNET.replace(border="replicate", border_cells=16), 1, 1)
@@ -113,8 +119,8 @@ def test_tables_as_people_read_them() -> None:
     costs = {"features": Cost(7300.0, 2e9, 5e6), "scoring": Cost(math.nan, 3e9, 0)}
     text = table_text(costs, Free(4 * 10**9, 10**9, Path("out")))
     lines = [line.split() for line in text.splitlines()]
-    assert lines[1] == ["features", "2.0", "h", "2.0", "GB", "5", "MB"]
-    assert lines[3] == ["all", "-", "3.0", "GB", "5", "MB"]
+    assert lines[1] == ["features", "2.0", "h", "2.0", "GB", "5.0", "MB"]
+    assert lines[3] == ["all", "-", "3.0", "GB", "5.0", "MB"]
     assert lines[4][:3] == ["memory:", "3.0", "GB"]
     grid = table_text(
         {("a", "fit"): Cost(30, 1, 1), ("b", "fit"): Cost(60, 1, 1), ("b", "pool"): Cost(90, 1, 1)}, PLENTY
@@ -138,7 +144,7 @@ def counted(plan: Plan) -> dict[object, tuple[int, int]]:
 
 
 def test_a_plan_is_the_sum_of_its_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Speeds", lambda config, n_train, device: fixed(config, n_train))
+    monkeypatch.setattr(module, "Speeds", lambda config, n_train, device, timed: fixed(config, n_train))
     plan = plan_of(("bottle", "screw"), pool_maps="leave_out")
     found = estimate_plan(plan, counted(plan))
     assert {category for category, _ in found} == {"mvtec/bottle", "mvtec/screw"}

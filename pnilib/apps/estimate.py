@@ -10,19 +10,19 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import psutil
 import torch
+from matplotlib.ticker import EngFormatter
 from torch import Tensor
 
 from pnilib.apps.reproduce.plan import Plan, Source, Unit
 from pnilib.config import NEEDS, PNIConfig
 from pnilib.detector import steps, veto
-from pnilib.detector.dimensions import sizes
+from pnilib.detector.dimensions import refinement_weights, sizes, training_side
 from pnilib.detector.inference import SCORE_BYTES
 from pnilib.detector.training_pool import WORKERS
 from pnilib.errors import PNIError
@@ -39,6 +39,7 @@ __all__ = ["Cost", "Free", "Speeds", "estimate", "estimate_plan", "require", "ta
 
 METRICS, DEFECT = 3e-7, 4e-7
 """Seconds a pixel on one core: of the pixel metrics of a test image, and of a synthetic defect."""
+bytes_text: Callable[[float], str] = EngFormatter("B", places=1)
 LARGEST = 4096
 """What is timed is never larger than this in any one direction."""
 
@@ -84,22 +85,17 @@ def require(stages: dict[str, Cost], free: Free) -> None:
     """Raises PNIError, with what would help, when memory or disk will not suffice."""
     worst, whole, lacking = max(stages, key=lambda name: stages[name].memory), total(stages.values()), []
     if whole.memory > free.memory:
-        lacking.append(
-            f"{worst}: needs {bytes_text(whole.memory)} of memory, {bytes_text(free.memory)} are free: lower "
-            "image_crop, emb_ratio or mlp_width, or use setting=A"
-        )
+        says = f"needs {bytes_text(whole.memory)} of memory, {bytes_text(free.memory)} are free"
+        lacking.append(f"{worst}: {says}: lower image_crop, emb_ratio or mlp_width, or use setting=A")
     if whole.disk > free.disk:
-        lacking.append(
-            f"disk: {bytes_text(whole.disk)} are needed, {bytes_text(free.disk)} are free in {free.folder}: make "
-            "room, give --out on another disk, or lower image_crop or dim"
-        )
+        says = f"{bytes_text(whole.disk)} are needed, {bytes_text(free.disk)} are free in {free.folder}"
+        lacking.append(f"disk: {says}: make room, give --out on another disk, or lower image_crop or dim")
     if lacking:
         raise PNIError("; ".join(lacking))
 
 
 def table_text(costs: Mapping[Any, Cost], free: Free) -> str:
-    """One row a stage, or of (category, kind) pairs one row a category with the times of each kind; and what is
-    free."""
+    """One row a stage, or of (category, kind) pairs one a category with each kind's time; and what is free."""
     whole = total(costs.values())
     frame = pd.DataFrame(costs, index=Cost._fields).T
     if frame.index.nlevels > 1:
@@ -116,15 +112,6 @@ def table_text(costs: Mapping[Any, Cost], free: Free) -> str:
     )
 
 
-def bytes_text(n_bytes: float) -> str:
-    """ "3.1 GB"."""
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 999.5:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
-
-
 def span_text(seconds: float) -> str:
     """ "12 s", "3.4 min", "5.6 h"; - for NaN."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -133,11 +120,25 @@ def span_text(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{seconds:.0f} s"
 
 
-class Speeds:
-    """Rates of the package's own functions for a configuration, each timed on random numbers when first asked for."""
+def rate(depends: Callable[["Speeds"], Any]) -> Callable[[Callable[["Speeds"], float]], property]:
+    """A property of `Speeds` that is timed once for each value of what it depends on."""
 
-    def __init__(self, config: PNIConfig, n_train: int, device: str) -> None:
+    def decorate(measure: Callable[["Speeds"], float]) -> property:
+        def value(speeds: "Speeds") -> float:
+            key = measure.__name__, depends(speeds)
+            return speeds.timed[key] if key in speeds.timed else speeds.timed.setdefault(key, measure(speeds))
+
+        return property(value)
+
+    return decorate
+
+
+class Speeds:
+    """Rates of the package's own functions, each timed on random numbers when asked for; `timed`: already, here."""
+
+    def __init__(self, config: PNIConfig, n_train: int, device: str, timed: dict[Any, float] | None = None) -> None:
         self.config, self.z, self.device = config, sizes(config, n_train), device
+        self.timed = {} if timed is None else timed
         self.generator = torch.Generator().manual_seed(0)
 
     def random(self, *shape: int) -> Tensor:
@@ -155,7 +156,7 @@ class Speeds:
             spent.append(time.perf_counter() - began)
         return min(spent[1:] or spent)
 
-    @cached_property
+    @rate(lambda self: self.config.replace(seed=0).stage_key("features"))
     @torch.no_grad()
     def image(self) -> float:
         """Seconds an image, to its features; weights do not matter, so random ones do."""
@@ -163,13 +164,13 @@ class Speeds:
         embedder, picture = Embedder(config, self.device), self.random(1, 3, config.image_crop, config.image_crop)
         return self.seconds(lambda: embedder.raw(picture))
 
-    @cached_property
+    @rate(lambda self: (self.z.mlp_inputs, self.config.mlp_width))
     def flops(self) -> float:
         """Floating-point operations a second, in matrix products as wide as the MLP's."""
         left, right = self.random(512, self.z.mlp_inputs), self.random(self.z.mlp_inputs, self.config.mlp_width)
         return 2 * left.numel() * right.shape[1] / self.seconds(lambda: left @ right)
 
-    @cached_property
+    @rate(lambda self: (self.z.d, min(self.z.n_emb, LARGEST)))
     def pair(self) -> float:
         """Seconds a (cell, vector) pair in distances and gates."""
         flat, vectors = self.random(256, self.z.d), self.random(self.z.n_emb, self.z.d)
@@ -177,14 +178,20 @@ class Speeds:
         spent = self.seconds(lambda: gated_nearest(patch_distances(flat, vectors), is_open))
         return spent / (len(flat) * len(vectors))
 
-    @cached_property
+    @rate(lambda self: (self.z.side, self.z.d, self.config.patch))
     def gather(self) -> float:
         """Seconds a cell, to collect its neighborhood."""
         maps, offsets = self.random(2, self.z.side, self.z.side, self.z.d), neighbor_offsets(self.config.patch)
         cells = torch.randint(maps.shape[0] * maps.shape[1] ** 2, (256,), generator=self.generator)
         return self.seconds(lambda: gather_neighbors(maps, cells, offsets)) / len(cells)
 
-    @cached_property
+    @rate(
+        lambda self: (
+            self.config.image_crop,
+            self.config.released,
+            *(v for k, v in self.config.to_dict().items() if k.startswith("refine")),
+        )
+    )
     def step(self) -> float:
         """Seconds a pixel of a training step of the refinement network: forward, backward and Adam."""
         config, side = self.config, min(training_side(self.config), 256)
@@ -200,11 +207,6 @@ class Speeds:
             adam.step()
 
         return self.seconds(train) / (2 * side**2)
-
-
-def training_side(config: PNIConfig) -> int:
-    """Side of what trains the refinement network, px."""
-    return min(config.refine_crop or config.image_crop, config.image_crop)
 
 
 def estimate(
@@ -252,13 +254,12 @@ def estimate_plan(
 ) -> dict[tuple[str, str], Cost]:
     """All units of a plan by (category, kind); counts: source -> (training images, test images).  Cross-fitted models
     (`folds`) count once for each fit whose maps need them.  `measure`: time the work, else seconds are NaN."""
-    speeds: dict[str, Speeds] = {}
+    timed: dict[Any, float] = {}
     found: dict[tuple[str, str], Cost] = {}
     folded: set[Unit] = set()
     for unit in plan.units:
         n_train, n_test = counts[unit.source]
-        key = unit.config.replace(seed=0, emb_ratio=0.01).stage_key("refinement")
-        rates = speeds.setdefault(key, Speeds(unit.config, n_train, device)) if measure else None
+        rates = Speeds(unit.config, n_train, device, timed) if measure else None
         for kind, cost in costs_of(unit, rates, n_train, n_test).items():
             if kind == "folds" and unit.needs[0] in folded:
                 continue
@@ -291,8 +292,7 @@ def costs_of(unit: Unit, speeds: Speeds | None, n_train: int, n_test: int) -> di
             once = estimate(config.replace(calibration_images=0), rest, 0, speeds)
             found["folds"] = total([total(once.values())] * folds)
         return found
-    with torch.device("meta"):
-        weights = sum(p.numel() for p in steps.network_class(config)(config).parameters())
+    weights = refinement_weights(config.replace(seed=0))
     trained = min(config.refine_batch, n_pool) * training_side(config) ** 2
     seconds = config.refine_iterations * trained * (speeds.step if speeds else math.nan)
     seconds += (2 * min(config.calibration_images, n_train) + n_test) * one

@@ -1,13 +1,17 @@
 """Counts that seconds, memory and disk follow from."""
 
 from dataclasses import dataclass
+from functools import cache
+
+import torch
 
 from pnilib.config import PNIConfig
 from pnilib.coreset import coreset_size
+from pnilib.detector import steps
 from pnilib.errors import PNIError
 from pnilib.features.backbones import level_shapes
 
-__all__ = ["Sizes", "sizes"]
+__all__ = ["Sizes", "refinement_weights", "sizes", "training_side"]
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,15 @@ def _mlp_parameters(inputs: int, n_dist: int, config: PNIConfig) -> int:
         total += (width + 1) * config.mlp_width + 2 * config.mlp_width  # weights, biases; batch normalization
         width = config.mlp_width
     return total + (width + 1) * n_dist
+
+
+def training_side(config: PNIConfig) -> int:
+    """Side of what trains the refinement network, px."""
+    return min(config.refine_crop or config.image_crop, config.image_crop)
+
+
+@cache
+def refinement_weights(config: PNIConfig) -> int:
+    """How many weights the refinement network has."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in steps.network_class(config)(config).parameters())
