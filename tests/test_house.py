@@ -1,6 +1,8 @@
 """Where code may live: arrows between the rooms of the package run down only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "pnilib"
@@ -63,3 +65,9 @@ def test_arrows_run_down() -> None:
 
 def test_no_private_name_leaves_its_module() -> None:
     assert [f"{file}: {what}" for file, _, _, what in arrows() if what.rpartition(".")[2].startswith("_")] == []
+
+
+def test_the_picture_shows_the_imports_of_today() -> None:
+    script = ROOT.parent / "docs" / "architecture.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
