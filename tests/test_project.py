@@ -90,6 +90,9 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     assert [cli.extra_of(name) for name in ("plotly", "yaml", "distributed", "torch", "unheard_of")] == [
         "explore", "notebooks", "reproduce", "", "",
     ]  # fmt: skip
+    assert [cli.extra_of("nbformat", command) for command in ("explore", "reproduce", "notebooks", "demo")] == [
+        "explore", "reproduce", "notebooks", "notebooks",
+    ]  # fmt: skip
     monkeypatch.setitem(sys.modules, "nbformat", None)
     for name in [name for name in sys.modules if name.startswith("pnilib.apps.notebooks")]:
         monkeypatch.delitem(sys.modules, name)

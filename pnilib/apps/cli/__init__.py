@@ -85,7 +85,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except ModuleNotFoundError as fault:
-        extra = extra_of((fault.name or "").partition(".")[0])
+        command = next(iter(sys.argv[1:]), "")
+        extra = extra_of((fault.name or "").partition(".")[0], {"ablation": "reproduce"}.get(command, command))
         if not extra:
             raise
         sys.exit(_fail(f'{fault.name} is not installed: pip install "pnilib[{extra}]"', 2))
@@ -100,16 +101,17 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def extra_of(module: str) -> str:
-    """The extra of pyproject.toml that brings a module, "" for none; distributions are called like their modules, but
-    for two."""
+def extra_of(module: str, command: str = "") -> str:
+    """The extra of pyproject.toml that brings a module, "" for none: the one called like the command where there is
+    one.  Distributions are called like their modules, but for two."""
     names = {"yaml": "pyyaml", "skimage": "scikit-image"}
+    bring: dict[str, set[str]] = {}
     for line in requires("pnilib") or []:
         name, _, condition = line.partition(";")
-        found = re.search(r"extra == ['\"](\w+)", condition)
-        if found and found[1] != "dev" and re.match(r"[\w-]*", name)[0].lower() == names.get(module, module):  # type: ignore[index]
-            return found[1]
-    return ""
+        if found := re.search(r"extra == ['\"](\w+)", condition):
+            bring.setdefault(found[1], set()).add(re.match(r"[\w-]*", name)[0].lower())  # type: ignore[index]
+    extras = [extra for extra, brought in bring.items() if names.get(module, module) in brought and extra != "dev"]
+    return command if extras and command in bring else next(iter(extras), "")
 
 
 def _fail(text: str, status: int) -> int:

@@ -83,13 +83,15 @@ def notebooks(
 
     Every one runs even when another fails; the summary names notebook and cell, and the status is 1.
     """
-    from pnilib.apps.notebooks.files import copy_notebooks, parameter_names, parse_parameters
-    from pnilib.apps.notebooks.runner import run_all, summary_text
-
     if copy is not None:
+        from pnilib.apps.notebooks.copying import copy_notebooks
+
         typer.echo("\n".join(str(path) for path in copy_notebooks(copy)))
         return
     paths = chosen_notebooks(folder, names)
+    from pnilib.apps.notebooks.files import parameter_names, parse_parameters
+    from pnilib.apps.notebooks.runner import run_all, summary_text
+
     if list_:
         typer.echo("\n".join(path.stem for path in paths))
         return

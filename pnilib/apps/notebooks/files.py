@@ -7,8 +7,6 @@ tagged `solution`.
 import ast
 import difflib
 import re
-import shutil
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from pnilib.errors import PNIError
 from pnilib.store.artefacts import atomic_write, os_errors
 
 __all__ = [
-    "copy_notebooks",
     "notebook_text",
     "parameter_names",
     "parse_parameters",
@@ -132,23 +129,3 @@ def _declared(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
             ]
             return [target.id for target in targets if isinstance(target, ast.Name)]
     return []
-
-
-def copy_notebooks(folder: Path | str) -> list[Path]:
-    """The notebooks that came with the package, copied into a folder.
-
-    Raises PNIError where one of them is there already, or none came along.
-    """
-    places = (
-        Path(__file__).parents[3] / "notebooks",
-        Path(sysconfig.get_path("data")) / "share" / "pnilib" / "notebooks",
-    )
-    found = next((files for place in places if (files := sorted(place.glob("[0-9]*.ipynb")))), [])
-    if not found:
-        raise PNIError("the notebooks did not come with this installation: take them from the repository")
-    folder = Path(folder)
-    if there := [file.name for file in found if (folder / file.name).exists()]:
-        raise PNIError(f"{folder}: holds {there[0]} already: give a folder without notebooks")
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copy(file, folder)) for file in found]
