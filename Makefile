@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo reproduce test stress chromium browser-test lab student bench clean
+.PHONY: help demo reproduce test stress chromium browser-test wheel-test lab student bench clean
 
 help:
 	@echo "make demo     make the demo data, run PNI on it, write the report to results/demo"
@@ -13,6 +13,7 @@ help:
 	@echo "make test     format, lint, types, tests, notebooks at smoke size; the explorer in a browser where Chromium is"
 	@echo "make stress   the tests of races and of killed commands, with many rounds: some minutes"
 	@echo "make browser-test  installs Chromium where it is missing, then the explorer's tests in it"
+	@echo "make wheel-test  build the wheel, install it alone into a clean environment, fit and score there: some minutes"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make student  copy the notebooks without their solutions to student/"
 	@echo "make bench    measure the time and memory of the main steps"
@@ -42,6 +43,13 @@ chromium:
 
 browser-test: chromium $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/test_explore_browser.py
+
+wheel-test: $(VENV)/installed-dev
+	rm -rf $(VENV)/wheel && $(BIN)/python -m build --wheel --outdir $(VENV)/wheel .
+	$(PYTHON) -m venv $(VENV)/wheel/venv && $(VENV)/wheel/venv/bin/pip install --quiet $(VENV)/wheel/*.whl
+	cd $(VENV)/wheel && PATH=$$PWD/venv/bin:$$PATH && pni notebooks --copy notebooks && pni data demo --root demo && \
+	  pni fit --dataset demo --root demo --category cable --profile smoke --out fitted && pni evaluate fitted && \
+	  pni score fitted/cable demo/cable/test --out scored
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks
