@@ -116,7 +116,7 @@ def main() -> None:
     report: dict[str, Any] = dict(
         images=options.images,
         side=options.side,
-        regions=PixelStatistics.of(maps, masks).n_regions,
+        regions=PixelStatistics.from_maps(maps, masks).n_regions,
         machine=platform.processor() or platform.machine(),
         numpy=np.__version__,
     )
@@ -124,7 +124,7 @@ def main() -> None:
     report["released_fast_s"], fast = seconds(lambda: aupro(maps, masks, variant="pni"), 3)
 
     def everything() -> Any:
-        pixels = PixelStatistics.of(maps, masks)
+        pixels = PixelStatistics.from_maps(maps, masks)
         return pixels.aupro(LIMITS), pixels.auroc(), pixels.f1_max()
 
     report["all_metrics_s"], (areas, auroc, f1) = seconds(everything, 3)

@@ -43,7 +43,8 @@ from pnilib.config import PNIConfig
 from pnilib.data import Split, load_dataset
 from pnilib.detector.pni import PNI
 from pnilib.metrics.ranking import f1_max
-from pnilib.store.artefacts import write_artefact, write_json
+from pnilib.store.artefacts import write_artefact
+from pnilib.store.files import write_json
 
 LIMITS = {"first view": 3.0, "threshold": 0.1, "pixel": 0.3}
 """s, of issue 5; the threshold's and the pixel's for the slowest."""

@@ -18,7 +18,7 @@ from typing import Any
 from pnilib import PNI, PNIConfig, evaluate, load_dataset
 from pnilib.apps.cli.options import parse_options
 from pnilib.data import list_categories
-from pnilib.store.artefacts import write_csv
+from pnilib.store.files import write_csv
 
 COLUMNS = (
     "data", "options", "category", "changes", "backbone", "image", "seed", "rule", "n_train", "n_test", "n_emb",

@@ -62,7 +62,7 @@ def nearest(
     if backend == "auto":
         backend = "torch" if queries.is_cuda else backends()[0]
     if backend not in backends():
-        raise PNIError(f"nearest-neighbor backend {backend!r} is not here: choose {', '.join(backends())}")
+        raise PNIError(f"nearest-neighbor backend {backend!r} is not available: choose {', '.join(backends())}")
     if not 1 <= k <= len(vectors):
         raise PNIError(f"{k} neighbors asked for in a coreset of {len(vectors)}: choose 1 to {len(vectors)}")
     width = min(k + SPARE, len(vectors))

@@ -14,7 +14,9 @@ import torch
 
 from pnilib.errors import PNIError
 from pnilib.store import artefacts
-from pnilib.store.artefacts import atomic_write, exclusive, read_artefact, write_artefact, write_csv, write_json
+from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.store.files import atomic_write, os_errors, write_csv, write_json
+from pnilib.store.locks import lock_folder
 
 TENSORS = {
     "coreset": {"vectors": torch.arange(6, dtype=torch.float32).reshape(2, 3), "idx": torch.tensor([4, 1])},
@@ -229,7 +231,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 def test_a_real_full_device(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    with pytest.raises(PNIError, match="disk is full"), artefacts.os_errors(tmp_path):
+    with pytest.raises(PNIError, match="disk is full"), os_errors(tmp_path):
         Path("/dev/full").write_bytes(b"x" * 10_000)
 
 
@@ -240,7 +242,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path, monkeypatch):
     for write in (
         lambda: write_json(tmp_path / "a" / "b.json", {}),
         lambda: write_artefact(tmp_path / "a", {}, {}),
-        lambda: exclusive(tmp_path / "a").__enter__(),
+        lambda: lock_folder(tmp_path / "a").__enter__(),
     ):
         with pytest.raises(PNIError, match="no permission"):
             write()
@@ -250,7 +252,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PNIError, match="file"):
         write_json(tmp_path / "file" / "b.json", {})
-    with pytest.raises(PNIError, match="file"), exclusive(tmp_path / "file"):
+    with pytest.raises(PNIError, match="file"), lock_folder(tmp_path / "file"):
         pass
 
 
@@ -264,29 +266,29 @@ def test_write_json_and_csv(tmp_path):
     assert names(tmp_path) == {"a.json", "a.csv"}
 
 
-def test_exclusive_refuses_a_second_holder_at_once(tmp_path):
+def test_a_locked_folder_refuses_a_second_holder_at_once(tmp_path):
     folder = tmp_path / "run"
-    with exclusive(folder):
-        with pytest.raises(PNIError, match=r"run: another run is writing there"), exclusive(folder):
+    with lock_folder(folder):
+        with pytest.raises(PNIError, match=r"run: another run is writing there"), lock_folder(folder):
             pass
         code = (
-            "import sys; from pnilib.store.artefacts import exclusive\n"
-            "try:\n    exclusive(sys.argv[1]).__enter__()\nexcept ValueError as e: print(e)"
+            "import sys; from pnilib.store.locks import lock_folder\n"
+            "try:\n    lock_folder(sys.argv[1]).__enter__()\nexcept ValueError as e: print(e)"
         )
         other = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
         assert "another run is writing there" in other.stdout
-    with exclusive(folder):
+    with lock_folder(folder):
         pass  # free again
 
 
-def test_exclusive_can_wait_for_the_holder(tmp_path):
+def test_a_locked_folder_can_wait_for_the_holder(tmp_path):
     seen = []
 
     def second():
-        with exclusive(tmp_path, wait=True):
+        with lock_folder(tmp_path, wait=True):
             seen.append("second")
 
-    with exclusive(tmp_path):
+    with lock_folder(tmp_path):
         waiting = threading.Thread(target=second)
         waiting.start()
         time.sleep(0.2)

@@ -17,7 +17,7 @@ from pnilib.apps import estimate as estimates
 from pnilib.data import check_dataset, load_dataset
 from pnilib.demo import make_demo
 from pnilib.detector.pni import PNI
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 SMOKE = ["--profile", "smoke", "--device", "cpu", "--quiet"]
 
@@ -385,7 +385,7 @@ def test_output_that_cannot_be_written(demo: Path, tmp_path: Path, capsys: pytes
 
 
 def test_two_runs_into_one_folder(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with exclusive(tmp_path / "out" / "cable"):
+    with lock_folder(tmp_path / "out" / "cable"):
         line = refused(capsys, "fit", "-d", "demo", "-r", demo, "-o", tmp_path / "out", *SMOKE)
     assert "another run is writing there" in line
 

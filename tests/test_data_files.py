@@ -9,7 +9,8 @@ from test_data import mvtec, put
 from pnilib.data import check_dataset, load_dataset
 from pnilib.data.files import Listing, list_images, refuse_output_around, subfolders
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import exclusive, mark_output, write_json
+from pnilib.store.files import write_json
+from pnilib.store.locks import lock_folder, mark_output
 
 
 def found(listing: Listing) -> list[str]:
@@ -89,7 +90,7 @@ def test_results_beside_images_or_below_but_not_around_them(tmp_path: Path, out:
     refuse_output_around(images, tmp_path / out)
     touch(tmp_path / out / "heatmaps/1.png.png")  # of a version that did not mark them
     assert list_images(tmp_path / "new", deep=True, without=tmp_path / out).images == images
-    with exclusive(tmp_path / out):
+    with lock_folder(tmp_path / out):
         assert list_images(tmp_path / "new", deep=True).images == images
 
 

@@ -30,7 +30,7 @@ from pnilib.detector.pni import PNI
 from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 __all__ = ["tiny_store"]
 
@@ -356,7 +356,7 @@ def test_another_refinement_makes_another_unit(fit: Path, monkeypatch: pytest.Mo
 
 def test_two_who_prepare(fit: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
                          served: list[dict[str, Any]]) -> None:  # fmt: skip
-    with exclusive(fit / "part"):
+    with lock_folder(fit / "part"):
         assert "another run is writing there" in refused(capsys, "explore", fit, *HERE)
     assert served == [] and not list(fit.glob("part/scored-*"))
     (unit,) = prepare.prepare(fit)
@@ -367,10 +367,10 @@ def test_two_who_prepare(fit: Path, capsys: pytest.CaptureFixture[str], monkeypa
     def late(folder: Path) -> Iterator[None]:
         """The other one finishes just before we get the lock."""
         shutil.move(fit.parent / "aside", unit)
-        with exclusive(folder):
+        with lock_folder(folder):
             yield
 
-    monkeypatch.setattr(prepare, "exclusive", late)
+    monkeypatch.setattr(prepare, "lock_folder", late)
     monkeypatch.setattr(prepare, "_score", no_scoring)
     assert prepare.prepare(fit) == [unit] and (unit / "E.maps.npy").stat().st_mtime_ns == stamp
 

@@ -84,7 +84,7 @@ def test_a_curve_of_two_lengths_is_refused(ax):
 def test_a_curve_of_real_statistics(ax):
     rng = np.random.default_rng(0)
     masks = rng.random((3, 8, 8)) < 0.2
-    statistics = PixelStatistics.of((masks + rng.normal(0, 0.8, masks.shape)).astype(np.float32), masks)
+    statistics = PixelStatistics.from_maps((masks + rng.normal(0, 0.8, masks.shape)).astype(np.float32), masks)
     curve, best = statistics.pr_curve(), statistics.f1_max()
     draw_pr_curves({"E": (curve.recall, curve.precision, best.f1)}, ax)
     (dot,) = [line for line in ax.lines if line.get_marker() == "o"]

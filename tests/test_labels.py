@@ -19,7 +19,7 @@ from pnilib.apps.explore.prepare import prepare
 from pnilib.apps.reproduce import units
 from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval
-from pnilib.store.artefacts import write_json
+from pnilib.store.files import write_json
 
 SMALL = ["--profile", "smoke", "--device", "cpu", "--quiet"]
 SMALL += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]

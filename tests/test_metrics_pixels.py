@@ -88,11 +88,11 @@ def test_regions_weigh_the_same_whatever_their_size():
 def test_pixel_auroc_and_f1_are_those_of_all_pixels(scene):
     maps, masks = scene
     assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
-    assert PixelStatistics.of(maps, masks).f1_max() == f1_max(maps.ravel(), masks.ravel())
+    assert PixelStatistics.from_maps(maps, masks).f1_max() == f1_max(maps.ravel(), masks.ravel())
 
 
 def test_auroc_is_the_area_of_the_roc_curve_and_aupro_of_the_pro_curve(scene):
-    pixels = PixelStatistics.of(*scene)
+    pixels = PixelStatistics.from_maps(*scene)
     roc, pro, pr = pixels.roc_curve(), pixels.pro_curve(), pixels.pr_curve()
     assert np.sum(np.diff(roc.fpr) * (roc.tpr[1:] + roc.tpr[:-1]) / 2) == pytest.approx(pixels.auroc())
     assert np.sum(np.diff(pro.fpr) * (pro.pro[1:] + pro.pro[:-1]) / 2) == pytest.approx(pixels.aupro(1.0))
@@ -104,7 +104,7 @@ def test_auroc_is_the_area_of_the_roc_curve_and_aupro_of_the_pro_curve(scene):
 
 
 def test_thinned_curves_keep_both_ends():
-    pixels = PixelStatistics.of(*scenes()["continuous"])
+    pixels = PixelStatistics.from_maps(*scenes()["continuous"])
     whole, thin = pixels.pro_curve(), pixels.pro_curve(max_points=10)
     assert len(whole.fpr) > 100 and len(thin.fpr) == 10
     assert (thin.fpr[0], thin.pro[-1]) == (0, 1)
@@ -114,23 +114,23 @@ def test_thinned_curves_keep_both_ends():
 
 def test_several_limits_and_any_order_of_questions_agree(scene):
     expected = {limit: aupro(*scene, fpr_limit=limit) for limit in LIMITS}
-    pixels = PixelStatistics.of(*scene)
+    pixels = PixelStatistics.from_maps(*scene)
     assert pixels.aupro([0.01]) == pytest.approx({0.01: expected[0.01]}, abs=1e-12)  # sorts 1 %
     auroc, f1 = pixels.auroc(), pixels.f1_max()  # sorts the rest
     assert pixels.aupro(LIMITS) == pytest.approx(expected, abs=1e-12)
-    assert (auroc, f1) == (pixel_auroc(*scene), PixelStatistics.of(*scene).f1_max())
+    assert (auroc, f1) == (pixel_auroc(*scene), PixelStatistics.from_maps(*scene).f1_max())
     assert pixels.aupro([]) == {}
 
 
 def test_order_of_images_and_of_merging_does_not_matter(scene):
     maps, masks = scene
-    whole = PixelStatistics.of(maps, masks)
-    first, second = PixelStatistics.of(maps[:2], masks[:2]), PixelStatistics.of(maps[2:], masks[2:])
+    whole = PixelStatistics.from_maps(maps, masks)
+    first, second = PixelStatistics.from_maps(maps[:2], masks[:2]), PixelStatistics.from_maps(maps[2:], masks[2:])
     merged = PixelStatistics()
     merged.merge(second)
     merged.auroc() if merged.n_regions else None  # sorting in between must not matter
     merged.merge(first)
-    backwards = PixelStatistics.of(maps[::-1], masks[::-1])
+    backwards = PixelStatistics.from_maps(maps[::-1], masks[::-1])
     for other in (merged, backwards):
         assert (other.n_images, other.n_regions) == (whole.n_images, whole.n_regions)
         assert other.auroc() == pytest.approx(whole.auroc(), abs=1e-12)
@@ -144,7 +144,7 @@ def test_order_of_images_and_of_merging_does_not_matter(scene):
 
 def test_metrics_between_updates():
     maps, masks = scenes()["continuous"]
-    pixels = PixelStatistics.of(maps[:3], masks[:3])
+    pixels = PixelStatistics.from_maps(maps[:3], masks[:3])
     assert pixels.aupro(0.05) == aupro(maps[:3], masks[:3], 0.05)
     pixels.update(maps[3], masks[3])
     pixels.update(maps[4], masks[4])
@@ -231,7 +231,7 @@ def test_regions_are_eight_connected_and_holes_those_of_skimage():
 def test_empty_masks_and_cut_regions_count_as_what_is_visible():
     maps, masks = scenes()["continuous"]
     good = np.concatenate([maps, maps[:1] * 0 + 9]), np.concatenate([masks, masks[:1] & False])
-    pixels = PixelStatistics.of(*good)
+    pixels = PixelStatistics.from_maps(*good)
     assert pixels.n_images == len(maps) + 1 and pixels.n_regions == 12
     assert pixels.auroc() == pytest.approx(roc_auc_score(good[1].ravel(), good[0].ravel()))  # 9s are normal
     cut = maps[:, :, 8:], masks[:, :, 8:]
@@ -251,7 +251,7 @@ def test_any_array_and_images_of_different_size():
 def test_the_callers_maps_stay_as_they_are():
     maps, masks = scenes()["continuous"]
     before = maps.copy()
-    pixels = PixelStatistics.of(maps, masks & False)
+    pixels = PixelStatistics.from_maps(maps, masks & False)
     pixels.update(maps[0], masks[0])
     pixels.auroc()
     assert np.array_equal(maps, before)
@@ -274,7 +274,7 @@ def test_the_callers_maps_stay_as_they_are():
     ],
 )
 def test_undefined_is_nan_with_a_reason(metric, n, fill, reason):
-    pixels = PixelStatistics.of(np.random.default_rng(0).random((n, 4, 4)), np.full((n, 4, 4), fill))
+    pixels = PixelStatistics.from_maps(np.random.default_rng(0).random((n, 4, 4)), np.full((n, 4, 4), fill))
     with pytest.warns(UndefinedMetricWarning, match=reason) as caught:
         value = metric(pixels)
     assert len(caught) == 1
@@ -285,7 +285,7 @@ def test_bad_input_names_the_image():
     maps, masks = scenes()["continuous"]
 
     def refused(message, anomaly_map=maps[0], mask=masks[0]):
-        pixels = PixelStatistics.of(maps[:3], masks[:3])
+        pixels = PixelStatistics.from_maps(maps[:3], masks[:3])
         with pytest.raises(PNIError, match=message):
             pixels.update(anomaly_map, mask)
         assert pixels.n_images == 3 and pixels.auroc() == pixel_auroc(maps[:3], masks[:3])

@@ -24,7 +24,7 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 
 
 def exact(maps, masks, scores, labels) -> dict[str, float]:
-    pixels = PixelStatistics.of(maps, masks)
+    pixels = PixelStatistics.from_maps(maps, masks)
     return {
         "i_auroc": image_auroc(scores, labels), "p_auroc": pixels.auroc(), "aupro_30": pixels.aupro(0.3),
         "p_f1_max": pixels.f1_max().f1,

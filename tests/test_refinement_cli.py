@@ -16,7 +16,7 @@ from pnilib.demo import make_demo
 from pnilib.detector.pni import PNI
 from pnilib.evaluation import evaluate
 from pnilib.refinement import training
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 SMALL = {
     "image_resize": 64, "image_crop": 64, "dim": 16, "emb_ratio": 0.1, "calibration_images": 3, "pool_images": 8,
@@ -241,5 +241,5 @@ def test_a_nan_says_its_iteration(
 
 
 def test_two_runs_at_once(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with exclusive(fresh / "cable"):
+    with lock_folder(fresh / "cable"):
         assert "another run is writing there" in refused(capsys, "refine", fresh, *QUIET)

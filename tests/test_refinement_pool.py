@@ -22,7 +22,7 @@ from pnilib.detector.training_pool import build_pool
 from pnilib.errors import PNIError
 from pnilib.maps import anomaly_maps
 from pnilib.refinement.pool import Pool, pool_size
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 from pnilib.synthesis import foreground_mask
 
 CONFIG = SCATTERING.replace(setting="A", calibration_images=0, pool_images=14, pool_clean=0.2, pool_maps="leave_out")
@@ -141,7 +141,7 @@ def test_damaged_files_are_named_and_can_be_made_again(pool: Pool, model: PNI, d
 def test_a_whole_pool_is_read_whoever_holds_it(pool: Pool, model: PNI, data: Dataset, tmp_path: Path) -> None:
     """One that is being made is waited for: test_races."""
     mine = build_pool(model, data.train, tmp_path)
-    with exclusive(mine.folder):
+    with lock_folder(mine.folder):
         assert build_pool(model, data.train, tmp_path) == mine
 
 

@@ -11,7 +11,7 @@ from test_cli import pni, refused
 from tiny_grid import OVERRIDES, tiny_data
 
 from pnilib.apps import estimate as estimates
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 SET = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
 SMALL = ["--profile", "scattering", "--device", "cpu", "--seeds", "1", "--workers", "1", "--quiet", *SET]
@@ -129,7 +129,7 @@ def test_mistakes(words: list[str], fault: str, tmp_path: Path, capsys: pytest.C
 
 def test_other_mistakes(store: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["reproduce", "table-3", "--data", f"demo={data}", *SMALL, "--store", store]
-    with exclusive(store):
+    with lock_folder(store):
         assert "another run is writing there" in refused(capsys, *words, "--out", tmp_path)
         assert "another run is writing there" in refused(capsys, "runs", store, "--clean", "maps")
     assert "choose one of work, maps" in refused(capsys, "runs", store, "--clean", "everything")

@@ -26,7 +26,7 @@ from pnilib.apps.reproduce.schedule import default_workers, execute, finished
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 SETTINGS = ["A", "B", "E", "L", "PNI"]
 
@@ -51,7 +51,7 @@ def serial(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def numbers(plan: Plan, store: Path, out: Path) -> dict[str, bytes]:
     """Every CSV: of the outputs, and the scores of each run; and the maps that were kept."""
-    write_outputs(chosen_items(["table-3", "table-s9"]), Results.of(plan, store), out)
+    write_outputs(chosen_items(["table-3", "table-s9"]), Results.from_store(plan, store), out)
     csv = {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.csv"))}
     kept = [*sorted(store.rglob("*.scores.csv")), *sorted(store.rglob("*.maps.npy"))]
     return csv | {path.relative_to(store).as_posix(): path.read_bytes() for path in kept}
@@ -92,7 +92,7 @@ def test_a_damaged_category_fails_alone(data: Path, tmp_path: Path, serial: Path
     assert reasons["PNI"] == "needs two, scattering, seed 0: fit settings, which failed"
     assert {unit.source.category for unit in failed} == {"two"}
     written = write_outputs(
-        chosen_items(["table-3", "figure-6"]), Results.of(plan, tmp_path / "store"), tmp_path / "out"
+        chosen_items(["table-3", "figure-6"]), Results.from_store(plan, tmp_path / "store"), tmp_path / "out"
     )
     text = (tmp_path / "out/tables/table-3.md").read_text()
     assert written.partial == ["table-3"] and "**PARTIAL: 24 of its numbers are missing" in text
@@ -231,7 +231,7 @@ def test_workers_must_be_alike(tmp_path: Path) -> None:
 
 
 def test_two_at_once(plan: Plan, serial: Path) -> None:
-    with exclusive(serial), pytest.raises(PNIError, match="another run is writing there"):
+    with lock_folder(serial), pytest.raises(PNIError, match="another run is writing there"):
         execute(plan, serial)
 
 

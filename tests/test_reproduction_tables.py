@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path]:
 @pytest.fixture(scope="module")
 def results(made: tuple[Request, Path]) -> Results:
     request, store = made
-    return Results.of(build_plan(request, SETTINGS, switches=False), store)
+    return Results.from_store(build_plan(request, SETTINGS, switches=False), store)
 
 
 def value(results: Results, category: str, setting: str, seed: int, metric: str) -> float:
@@ -119,7 +119,7 @@ def test_a_stand_in_keeps_the_shape_and_shows_no_difference(made: tuple[Request,
     stand_in = Request(
         request.profile, {role: request.sources["mvtec"] for role in request.sources}, (0, 1), (0,), request.overrides
     )
-    found = Results.of(build_plan(stand_in, SETTINGS, switches=False), store)
+    found = Results.from_store(build_plan(stand_in, SETTINGS, switches=False), store)
     table = make_table(TABLES["table-6"], found)
     assert table.notes[0].startswith("**Data: mvtec (2 categories), not VisA")
     assert table.cells["difference"].isna().all()
@@ -242,7 +242,7 @@ def test_a_metric_that_is_undefined_for_a_category(tmp_path: Path) -> None:
     request = tiny_request(data)
     plan = build_plan(request, ["A"], switches=False)
     assert execute(plan, tmp_path / "store") == {}
-    table = make_table(TABLES["table-s8"], Results.of(plan, tmp_path / "store"))
+    table = make_table(TABLES["table-s8"], Results.from_store(plan, tmp_path / "store"))
     cells = table.cells.set_index(["method", "category", "metric"])
     assert np.isnan(cells.loc[("A", "average", "i_auroc"), "ours"])
     assert np.isfinite(cells.loc[("A", "average", "p_auroc"), "ours"])

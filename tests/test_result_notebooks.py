@@ -35,7 +35,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         assert execute(plan, root / "store", workers=1) == {}
     (broken,) = (unit for unit in plan.units if unit.kind == "network" and unit.name == "G")
     shutil.rmtree(root / "store" / broken.id)
-    write_outputs([], Results.of(plan, root / "store"), root / "out")
+    write_outputs([], Results.from_store(plan, root / "store"), root / "out")
     return {"results_dir": str(root / "out"), "store_dir": str(root / "store")}
 
 

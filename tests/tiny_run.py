@@ -23,7 +23,8 @@ from pnilib.apps.reproduce import units
 from pnilib.apps.reproduce.plan import build_plan, slug
 from pnilib.apps.reproduce.schedule import execute
 from pnilib.metrics import bootstrap_interval
-from pnilib.store.artefacts import write_artefact, write_json
+from pnilib.store.artefacts import write_artefact
+from pnilib.store.files import write_json
 
 __all__ = ["CATEGORIES", "ODD", "SETTINGS", "make_run", "tiny_store", "write_data", "write_unit"]
 

@@ -32,7 +32,9 @@ from pnilib.data.images import read_image
 from pnilib.detector.pni import PNI
 from pnilib.detector.prediction import Calibration
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, exclusive, mark_output, os_errors, pnilib_version
+from pnilib.store.artefacts import pnilib_version
+from pnilib.store.files import atomic_write, os_errors
+from pnilib.store.locks import lock_folder, mark_output
 from pnilib.store.text import shown
 
 __all__ = ["Scores", "heat_map", "score_images"]
@@ -102,7 +104,7 @@ def score_images(
     files, folder, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
     notes += notes_on_new_images(files.values(), model.config.geometry, model.train_paths)
     key = _key(model, calibration, refined)
-    with exclusive(out):
+    with lock_folder(out):
         mark_output(out / "heatmaps")
         record = out / "scores.part.jsonl"
         done, listed = _finished(record, key)

@@ -27,7 +27,8 @@ from pnilib.detector.pni import PNI
 from pnilib.detector.prediction import Prediction
 from pnilib.evaluation import METRICS, SHORT_NAMES, Evaluation
 from pnilib.plots.images import color_bar, show_image, show_map
-from pnilib.store.artefacts import atomic_write, mark_output, os_errors, write_json
+from pnilib.store.files import atomic_write, os_errors, write_json
+from pnilib.store.locks import mark_output
 from pnilib.store.text import read_json, shown
 
 __all__ = [

@@ -24,7 +24,8 @@ from pnilib.data.archives import extract
 from pnilib.data.dataset import list_categories
 from pnilib.data.sources import SOURCES
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, exclusive, write_json
+from pnilib.store.files import atomic_write, write_json
+from pnilib.store.locks import lock_folder
 
 __all__ = ["fetch", "prepare_dataset"]
 
@@ -93,7 +94,7 @@ def fetch(
     pooch.get_logger().setLevel("WARNING")
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_name(path.name + ".sha256")
-    with exclusive(path.parent, output=False):
+    with lock_folder(path.parent, output=False):
         trusted = sha256 or (note.read_text(encoding="utf-8").split()[0] if note.is_file() else None)
         if path.is_file():
             if trusted is not None:

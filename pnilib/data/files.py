@@ -1,7 +1,7 @@
 """Image files below a folder, for every command alike, and the rows that they get in the table of samples.
 
 What counts as an image is decided here once: a visible file whose name ends in one of IMAGE_SUFFIXES.  Linked files
-and folders are followed, each real folder once.  What the kit itself wrote is marked (`store.artefacts.exclusive`)
+and folders are followed, each real folder once.  What the kit itself wrote is marked (`pnilib.store.locks`)
 and never read as images.  Whatever else lies there is counted by reason, so that every command can say what it did not
 read.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import is_output
+from pnilib.store.locks import is_output
 from pnilib.store.text import shown
 
 __all__ = [

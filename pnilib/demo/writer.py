@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from pnilib.demo.categories import CATEGORIES, TOLERANCE, render
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import os_errors, write_json
+from pnilib.store.files import os_errors, write_json
 
 __all__ = ["GENERATOR_VERSION", "make_demo"]
 

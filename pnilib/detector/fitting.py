@@ -34,7 +34,9 @@ from pnilib.neighborhood import TrainedMLP, train_neighborhood
 from pnilib.neighbors import nearest
 from pnilib.position import PositionHistogram, count_positions
 from pnilib.scoring import SoftVeto
-from pnilib.store.artefacts import exclusive, os_errors, read_artefact, write_artefact
+from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.store.files import os_errors
+from pnilib.store.locks import lock_folder
 
 __all__ = ["Fitted", "coreset_from", "coreset_tensors", "fit_stages", "make_features"]
 
@@ -109,7 +111,7 @@ def _place(work: Path | None, stage: str, train: Split, embedder: Embedder, devi
 
 def _held(place: Path | None) -> AbstractContextManager[None]:
     """Hold a stage's folder, waiting for whoever makes the stage now: what it made is found within."""
-    return nullcontext() if place is None else exclusive(place, wait=True)
+    return nullcontext() if place is None else lock_folder(place, wait=True)
 
 
 def make_features(

@@ -21,7 +21,7 @@ from pnilib.refinement.fusion import Refinement
 from pnilib.refinement.network import build_network
 from pnilib.refinement.pool import Pool
 from pnilib.refinement.training import train_network
-from pnilib.store.artefacts import exclusive
+from pnilib.store.locks import lock_folder
 
 __all__ = ["checkpoint_folder", "refine"]
 
@@ -54,7 +54,7 @@ def refine(
     device = next(iter(models.values()))[0].device
     place = checkpoint_folder(work, list(models)) / f"network-{key.hexdigest()[:16]}"
     # another run that trains the same network leaves it in the checkpoint
-    with exclusive(place, wait=True), deterministic(device):
+    with lock_folder(place, wait=True), deterministic(device):
         trained = train_network(
             list(pools.values()),
             configs[0],

@@ -21,7 +21,9 @@ from pnilib.data.files import refuse_output_around
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.machine import library_versions
-from pnilib.store.artefacts import exclusive, pnilib_version, write_json
+from pnilib.store.artefacts import pnilib_version
+from pnilib.store.files import write_json
+from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 
 __all__ = [
@@ -81,7 +83,7 @@ def fit_or_load(
     folder, wanted = Path(folder), manifest(config, train, device)
     refuse_output_around(train.samples["image_path"], folder)
     if not (folder / "model").exists():
-        with exclusive(folder, wait=wait):
+        with lock_folder(folder, wait=wait):
             if not (folder / "model").exists():  # nor has it come meanwhile
                 model = PNI(config, device).fit(train, workdir=folder / "work", progress=progress)
                 facts = {"weights": model.embedder.backbone.weights_id, "seconds": model.seconds, "source": source}
@@ -91,10 +93,10 @@ def fit_or_load(
                 return model
     record = _require_same(folder, wanted)  # without the lock: a model is whole or absent, and several may read it
     if source is not None and record.get("source") != json.loads(json.dumps(source)):  # moved, or other options
-        with exclusive(folder, wait=wait):
+        with lock_folder(folder, wait=wait):
             write_json(folder / "run.json", record | {"source": source})
     if (folder / "work").exists():  # left by a run that was killed after it had saved the model
-        with suppress(PNIError), exclusive(folder):
+        with suppress(PNIError), lock_folder(folder):
             shutil.rmtree(folder / "work", ignore_errors=True)
     return PNI.load(folder / "model", device).with_config(**config.to_dict())
 

@@ -29,7 +29,9 @@ from pnilib.detector.folds import fold_models
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.refinement.pool import Pool, pool_file, pool_size
-from pnilib.store.artefacts import atomic_write, exclusive, pnilib_version, write_json
+from pnilib.store.artefacts import pnilib_version
+from pnilib.store.files import atomic_write, write_json
+from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 from pnilib.synthesis import Materials, foreground_mask, mixture, synthesize
 from pnilib.synthesis.patches import load_patches
@@ -60,7 +62,7 @@ def build_pool(model: PNI, train: Split, work: Path | str, name: str = "", *, pr
     facts = folder / "pool.json"
     missing = [k for k in range(n) if not pool_file(folder, k).exists()]
     if missing or not facts.exists():  # a whole pool may be read by many at once
-        with exclusive(folder, wait=True):
+        with lock_folder(folder, wait=True):
             missing = [k for k in range(n) if not pool_file(folder, k).exists()]
             scorers = fold_models(model, train, work, progress=progress) if missing else [model]
             _fill(folder, missing, n, scorers, train, config, materials, progress)

@@ -38,7 +38,7 @@ class PROCurve(NamedTuple):
 
 def pixel_auroc(maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None]) -> float:
     """Area under the pixels' ROC curve in [0, 1] (P-AUROC); see PixelStatistics."""
-    return PixelStatistics.of(maps, masks).auroc()
+    return PixelStatistics.from_maps(maps, masks).auroc()
 
 
 def aupro(
@@ -48,12 +48,12 @@ def aupro(
     variant: str = "exact",
 ) -> float:
     """Area under the per-region overlap up to `fpr_limit`, divided by it; see PixelStatistics.aupro."""
-    return PixelStatistics.of(maps, masks).aupro(fpr_limit, variant)
+    return PixelStatistics.from_maps(maps, masks).aupro(fpr_limit, variant)
 
 
 def pro_curve(maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None], max_points: int | None = None) -> PROCurve:
     """Per-region overlap over false-positive rate, from (0, 0) to (1, 1); see PixelStatistics."""
-    return PixelStatistics.of(maps, masks).pro_curve(max_points)
+    return PixelStatistics.from_maps(maps, masks).pro_curve(max_points)
 
 
 class PixelStatistics:
@@ -76,7 +76,7 @@ class PixelStatistics:
         self._n_sorted = 0  # so many of the largest of _normal[0] are sorted, at its end
 
     @classmethod
-    def of(cls, maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None]) -> "PixelStatistics":
+    def from_maps(cls, maps: Iterable[ArrayLike], masks: Iterable[ArrayLike | None]) -> "PixelStatistics":
         """Statistics of a whole set.  Raises PNIError when there are not as many masks as maps."""
         statistics = cls()
         try:

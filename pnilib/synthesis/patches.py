@@ -22,7 +22,7 @@ from PIL import Image
 from pnilib.data.files import list_images, no_image
 from pnilib.data.image_files import decode
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, os_errors
+from pnilib.store.files import atomic_write, os_errors
 
 __all__ = ["KINDS", "SIDE", "crop_patch", "draw_patch", "library", "load_patches", "save_patch", "trace"]
 

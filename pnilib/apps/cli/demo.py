@@ -54,7 +54,7 @@ veto of the place, which the run of each category keeps; the pictures show the f
 
 def _places(data: Path, out: Path) -> dict[str, str]:
     """The notebooks' folders: data, models shared between notebooks, pictures."""
-    from pnilib.store.artefacts import os_errors
+    from pnilib.store.files import os_errors
 
     pictures = out / "pictures"
     with os_errors(pictures):
@@ -128,7 +128,7 @@ def demo(
     from pnilib.apps.reproduce.schedule import default_workers
     from pnilib.data import load_dataset
     from pnilib.demo import CATEGORIES, make_demo
-    from pnilib.store.artefacts import atomic_write
+    from pnilib.store.files import atomic_write
 
     began = time.perf_counter()
     settings, place = build_config(profile, set_, seed).replace(setting="E", gate="hard"), device_name(device)

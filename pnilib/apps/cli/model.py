@@ -194,7 +194,7 @@ def evaluate(
     from pnilib.detector.runs import open_data, open_members, read_record, run_categories
     from pnilib.evaluation import checked_test
     from pnilib.evaluation import evaluate as evaluate_prediction
-    from pnilib.store.artefacts import atomic_write
+    from pnilib.store.files import atomic_write
 
     overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
     kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")

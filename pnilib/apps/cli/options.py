@@ -110,7 +110,7 @@ def device_name(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise PNIError(f"device {device}: is not here: use cpu or auto")
+        raise PNIError(f"device {device}: is not available: use cpu or auto")
     return device
 
 

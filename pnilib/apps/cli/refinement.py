@@ -45,7 +45,7 @@ def refine(
     from pnilib.detector.refine import checkpoint_folder
     from pnilib.detector.refine import refine as refine_models
     from pnilib.detector.runs import open_run, run_categories
-    from pnilib.store.artefacts import exclusive
+    from pnilib.store.locks import lock_folder
 
     overrides = PNIConfig.parse_overrides(set_ or [])
     stages = {row["name"]: row["stage"] for row in PNIConfig.describe()}
@@ -64,7 +64,7 @@ def refine(
         work = found[names[0]][0].parent / "refinement"
         with ExitStack() as held:
             for name in names:
-                held.enter_context(exclusive(found[name][0]))
+                held.enter_context(lock_folder(found[name][0]))
             if all(found[name][1].refinement is not None for name in names):  # only the fusion may have changed
                 refined = {name: found[name][1] for name in names}
                 for name, model in refined.items():

@@ -159,7 +159,7 @@ def reproduce(
         plan, store, device=place, threads=threads, workers=workers or default_workers(place), scheduler=scheduler,
         progress=progress, keep_work=keep_work, say=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
-    written = write_outputs(items, Results.of(plan, store), out, progress=progress)
+    written = write_outputs(items, Results.from_store(plan, store), out, progress=progress)
     ran = True
     if not names and not settings:
         paths = chosen_notebooks(notebooks, RESULT_NOTEBOOKS)
@@ -224,7 +224,7 @@ def written_pages(out: Path, plan: Any, store: Path) -> None:
     from pnilib.apps.reproduce.outputs import write_outputs
     from pnilib.apps.reproduce.results import Results
 
-    write_outputs([], Results.of(plan, store), out)
+    write_outputs([], Results.from_store(plan, store), out)
 
 
 def parse_data(pairs: Sequence[str] | None) -> dict[str, Path]:
@@ -288,12 +288,12 @@ def runs(
     import pandas as pd
 
     from pnilib.apps.reproduce.store import CLEANERS, clean_store, list_units
-    from pnilib.store.artefacts import exclusive
+    from pnilib.store.locks import lock_folder
 
     if clean is not None:
         if clean not in CLEANERS:
             raise PNIError(f"--clean {clean}: choose one of {', '.join(CLEANERS)}")
-        with exclusive(store):
+        with lock_folder(store):
             freed = clean_store(store, clean)
         typer.echo(f"{freed / 1e6:.1f} MB deleted below {store}")
         return

@@ -26,7 +26,7 @@ def score(
     """
     from pnilib.apps.batch import score_images
     from pnilib.detector.pni import PNI
-    from pnilib.store.artefacts import write_json
+    from pnilib.store.files import write_json
 
     folder = _model_folder(run)
     model = PNI.load(folder, device_name(device))

@@ -25,7 +25,7 @@ from pnilib.apps.explore.pictures import data_url, map_colours, rgb, scale
 from pnilib.apps.explore.samples import counts
 from pnilib.errors import PNIError
 from pnilib.plots.images import OUTLINE
-from pnilib.store.artefacts import atomic_write
+from pnilib.store.files import atomic_write
 
 __all__ = ["export_page", "figure_png", "page_html"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, os_errors
+from pnilib.store.files import atomic_write, os_errors
 
 __all__ = ["LABELS", "Note", "Notes"]
 

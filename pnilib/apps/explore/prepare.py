@@ -22,7 +22,8 @@ from pnilib.detector.prediction import Prediction
 from pnilib.detector.runs import open_run, run_categories
 from pnilib.errors import PNIError
 from pnilib.evaluation import checked_test
-from pnilib.store.artefacts import exclusive, write_json
+from pnilib.store.files import write_json
+from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 
 __all__ = ["SCORE", "is_fit", "is_score", "prepare"]
@@ -123,7 +124,7 @@ def _prepare(folder: Path, saved: Path, model: PNI, dataset: Dataset, progress: 
     place = folder / f"scored-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (place / "unit.json").exists():
         return place
-    with exclusive(folder):
+    with lock_folder(folder):
         if (place / "unit.json").exists():  # of another explorer since then, which shows it
             return place
         checked_test(dataset, model.config.geometry)

@@ -5,7 +5,7 @@ import sysconfig
 from pathlib import Path
 
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import os_errors
+from pnilib.store.files import os_errors
 
 __all__ = ["copy_notebooks"]
 

@@ -15,7 +15,7 @@ import nbformat
 import yaml  # type: ignore[import-untyped]
 
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, os_errors
+from pnilib.store.files import atomic_write, os_errors
 
 __all__ = [
     "notebook_text",

@@ -19,7 +19,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pnilib.store.artefacts import write_json
+from pnilib.store.files import write_json
 
 __all__ = ["NotebookResult", "run_worker"]
 

@@ -33,7 +33,8 @@ from pnilib.apps.notebooks.files import (
 from pnilib.apps.notebooks.html_report import notebook_html
 from pnilib.apps.notebooks.process import NotebookResult, run_worker
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, exclusive, os_errors, write_json
+from pnilib.store.files import atomic_write, os_errors, write_json
+from pnilib.store.locks import lock_folder
 
 __all__ = [
     "NotebookResult",
@@ -120,7 +121,7 @@ def run_all(
         own = {name: value for name, value in parameters.items() if name in known[path]}
         return run_notebook(path, out_dir, own, timeout_s, progress, stop)
 
-    with exclusive(out_dir), ThreadPoolExecutor(workers) as pool:
+    with lock_folder(out_dir), ThreadPoolExecutor(workers) as pool:
         try:
             for future in as_completed([pool.submit(run, path) for path in paths]):
                 result = future.result()

@@ -29,7 +29,8 @@ from pnilib.apps.reproduce.tables import TABLES, Table, TableSpec, make_table
 from pnilib.apps.reproduce.units import environment
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, exclusive, write_json
+from pnilib.store.files import atomic_write, write_json
+from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 
 __all__ = ["ITEMS", "Written", "chosen_items", "manifest", "needed_settings", "read_request", "write_outputs"]
@@ -76,7 +77,7 @@ def write_outputs(
     another run writes to `out`, or it cannot be written.
     """
     out, written = Path(out), Written()
-    with exclusive(out):
+    with lock_folder(out):
         with atomic_write(out / "results.csv") as handle:
             results.tidy().to_csv(handle, index=False, lineterminator="\n")
         write_json(out / "request.json", results.plan.request.to_dict())

@@ -88,7 +88,7 @@ class Results:
     missing: list[Unit] = field(default_factory=list)
 
     @classmethod
-    def of(cls, plan: Plan, store: Path | str) -> "Results":
+    def from_store(cls, plan: Plan, store: Path | str) -> "Results":
         """Read what is there.  Runs of the further backbones are in `others`: tables show the first, and ensembles."""
         found = cls(plan, Path(store))
         for unit in plan.units:

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from pnilib.apps.reproduce.plan import Plan, Unit
 from pnilib.apps.reproduce.units import drop_work, environment, run_unit
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import atomic_write, exclusive
+from pnilib.store.files import atomic_write
+from pnilib.store.locks import lock_folder
 
 __all__ = ["default_workers", "execute", "finished"]
 
@@ -59,7 +60,7 @@ def execute(
     scheduler does not answer, or its workers run other versions or do not see the store.
     """
     store = Path(store).resolve()
-    with exclusive(store):
+    with lock_folder(store):
         todo = plan.needed(finished(plan, store))
         for unit in todo:  # an earlier failure is tried again
             (store / unit.id / "failed.json").unlink(missing_ok=True)

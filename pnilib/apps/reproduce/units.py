@@ -43,7 +43,8 @@ from pnilib.machine import library_versions, peak_memory
 from pnilib.metrics import PixelStatistics, image_auroc
 from pnilib.metrics.resampling import METRICS, bootstrap_metrics
 from pnilib.plots.curves import histogram_edges
-from pnilib.store.artefacts import atomic_write, os_errors, pnilib_version, read_artefact, write_artefact, write_json
+from pnilib.store.artefacts import pnilib_version, read_artefact, write_artefact
+from pnilib.store.files import atomic_write, os_errors, write_json
 from pnilib.store.text import shown
 
 __all__ = ["REPLICATES", "environment", "run_unit", "write_setting"]
@@ -276,7 +277,7 @@ def _curves(maps: ndarray, masks: list[ndarray | None], threshold: float) -> dic
     pairs = [(found, mask) for found, mask in zip(maps, masks, strict=True) if mask is not None]
     if not pairs or not any(mask.any() for _, mask in pairs):
         return {}
-    curve = PixelStatistics.of(*zip(*pairs, strict=True)).pr_curve(POINTS)
+    curve = PixelStatistics.from_maps(*zip(*pairs, strict=True)).pr_curve(POINTS)
     edges = histogram_edges(float(maps.min()), float(maps.max()), threshold, BINS)
     parts = {
         name: np.concatenate([found[mask == wanted] for found, mask in pairs])

@@ -55,13 +55,13 @@ def open_results(
     `results_dir` holds no reproduction, for an unknown category, and when another run writes to `store_dir`.
     """
     if results_dir:
-        return Results.of(build_plan(read_request(results_dir)), store_dir)
+        return Results.from_store(build_plan(read_request(results_dir)), store_dir)
     make_demo(data_dir, progress=False)
     sources = tuple(sources_of("demo", data_dir, list(categories)))
     request = Request(profile, {role: sources for role in ROLES}, tuple(range(n_seeds)), (0,))
     plan = build_plan(request)
     execute(plan, store_dir, device=device, workers=default_workers(device), progress=True)
-    return Results.of(plan, store_dir)
+    return Results.from_store(plan, store_dir)
 
 
 def data_text(results: Results) -> str:
