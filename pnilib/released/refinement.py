@@ -38,12 +38,12 @@ def misaligned(
 ) -> Float32[Tensor, "h w"]:
     """The fusion out of register (B35): the map loses 11 of 320 px on each side and is stretched back, the refined one
     8 of 256, and the mean is taken at half size and enlarged by nearest neighbor."""
-    own = _stretched(refinement.normalised(anomaly_map), 11 / 320)
-    refined = _stretched(refinement.refined(image, own), 8 / 256)
-    side = (own.shape[2] // 2, own.shape[3] // 2)
-    small = [F.interpolate(part, side, mode="bilinear", antialias=True) for part in (refined, own)]
+    normalized = _stretched(refinement.normalised(anomaly_map), 11 / 320)
+    refined = _stretched(refinement.refined(image, normalized), 8 / 256)
+    side = (normalized.shape[2] // 2, normalized.shape[3] // 2)
+    small = [F.interpolate(part, side, mode="bilinear", antialias=True) for part in (refined, normalized)]
     fused = weight * small[0] + (1 - weight) * small[1]
-    return F.interpolate(fused, own.shape[2:], mode="nearest")[0, 0]
+    return F.interpolate(fused, normalized.shape[2:], mode="nearest")[0, 0]
 
 
 def _stretched(maps: Float32[Tensor, "1 1 h w"], share: float) -> Float32[Tensor, "1 1 h w"]:
