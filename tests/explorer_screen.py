@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pnilib.apps.explore.widgets.plot import Plot
 from tiny_run import CATEGORIES, tiny_store
 
 from pnilib.apps.explore import open_exploration
 from pnilib.apps.explore.notes import Notes
 from pnilib.apps.explore.widgets import Explorer
-from pnilib.apps.explore.widgets.plot import Plot
 
 __all__ = [
     "HOSTILE",

@@ -1,6 +1,6 @@
 """The explorer: why was this sample misclassified?
 
-opened       a finished run: its categories, scores, maps, models
+run          a finished run: its categories, scores, maps, models
 samples      who is on which side of a threshold; filters; counts; two results compared
 explanation  why one pixel scores as it does
 pictures     thumbnails, maps and overlays as PNG
@@ -10,6 +10,6 @@ export       a selection as one HTML page
 widgets      the same on the screen: JupyterLab, or a page of its own (serve)
 """
 
-from pnilib.apps.explore.opened import Category, Exploration, Scored, open_exploration
+from pnilib.apps.explore.run import Category, Exploration, SettingResult, open_exploration
 
-__all__ = ["Category", "Exploration", "Scored", "open_exploration"]
+__all__ = ["Category", "Exploration", "SettingResult", "open_exploration"]

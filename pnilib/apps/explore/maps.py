@@ -1,7 +1,7 @@
 """The maps of one test image: those that the run kept, what its fitted model can add, and which model explains which.
 
 Results of one fit belong together: maps that stand side by side, and the settings that a pixel is explained under, are
-of the same run, backbone and seed as the result that is looked at (`Scored.suffix`).
+of the same run, backbone and seed as the result that is looked at (`SettingResult.suffix`).
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pnilib.apps.explore.category import Category
 from pnilib.apps.explore.pictures import scale
-from pnilib.apps.explore.results import Scored
+from pnilib.apps.explore.results import SettingResult
 from pnilib.config import PNIConfig
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
@@ -69,7 +69,7 @@ def _kept(category: Category, label: str) -> Float32[ndarray, "n h w"] | None:
 
 
 def _compute(
-    category: Category, i: int, base: Scored, configs: dict[str, PNIConfig]
+    category: Category, i: int, base: SettingResult, configs: dict[str, PNIConfig]
 ) -> dict[str, Float32[ndarray, "h w"]]:
     try:
         model = category.model(base)
@@ -81,12 +81,12 @@ def _compute(
         return {}  # without the model or the image the kept maps must do
 
 
-def base_result(category: Category, suffix: str = "") -> Scored | None:
+def base_result(category: Category, suffix: str = "") -> SettingResult | None:
     """E, or else A, of one fit: whose fitted model and settings compute what the run did not keep."""
     return category.results.get(f"E{suffix}") or category.results.get(f"A{suffix}")
 
 
-def explained_by(category: Category, label: str) -> tuple[Scored, PNIConfig]:
+def explained_by(category: Category, label: str) -> tuple[SettingResult, PNIConfig]:
     """The result whose model explains a pixel under `label`, and the configuration: a result's own, or that of E's
     model under a setting that the run has no result of.  Raises PNIError for neither."""
     if (result := category.results.get(label)) is not None:

@@ -23,13 +23,13 @@ from pnilib.store.text import read_json
 if TYPE_CHECKING:
     from pnilib.apps.explore.category import Category
 
-__all__ = ["Scored", "read_unit"]
+__all__ = ["SettingResult", "read_unit"]
 
 COLUMNS = ["image", "label", "defect_type", "score"]
 
 
 @dataclass(frozen=True)
-class Scored:
+class SettingResult:
     """One setting's result on all test images of a category.
 
     label: the setting; with the seed, backbone or run it came from where that is not the first.  place: its artefact.

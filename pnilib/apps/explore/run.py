@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pnilib.apps.explore.category import Category
-from pnilib.apps.explore.results import Scored, read_unit
+from pnilib.apps.explore.results import SettingResult, read_unit
 from pnilib.apps.reproduce.plan import slug
 from pnilib.errors import PNIError
 from pnilib.store.text import read_json
 
-__all__ = ["Category", "Exploration", "Scored", "open_exploration"]
+__all__ = ["Category", "Exploration", "SettingResult", "open_exploration"]
 
 ORDER = ("PNI", "PNI (ensemble)", "E", "position", "B", "A", "released")
 """Settings that a reader looks for first; the others follow by name."""
@@ -171,7 +171,7 @@ def _category(units: Sequence[tuple[Path, dict[str, Any]]], data: Path | str | N
         for setting in unit["settings"]:
             suffix = "".join(f", {word}" for word in where)
             label = f"{setting}{suffix}"
-            found[label] = Scored(label, setting, folder / slug(setting), folder, unit, suffix, category)
+            found[label] = SettingResult(label, setting, folder / slug(setting), folder, unit, suffix, category)
     rank = {name: k for k, name in enumerate(ORDER)}
     ordered = sorted(found, key=lambda label: (rank.get(label, len(rank)), "," in label, label))
     category.results = {label: found[label] for label in ordered}
