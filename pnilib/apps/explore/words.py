@@ -64,7 +64,7 @@ def threshold_words(opened: Exploration, label: str, table: pd.DataFrame) -> str
 
 def samples_words(table: pd.DataFrame, first: int, n: int) -> str:
     """Which of the rows of a table of `samples` are shown: `n` from number `first` on."""
-    order = ", highest score first" if len(table) and table["margin"].is_monotonic_decreasing else ""
+    order = ", highest first" if len(table) and table["margin"].is_monotonic_decreasing else ""
     return f"{first + 1 if n else 0} to {first + n} of {many(len(table), 'sample')}{order}"
 
 
