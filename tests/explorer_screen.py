@@ -23,6 +23,7 @@ from tiny_run import CATEGORIES, tiny_store
 from pnilib.apps.explore import open_exploration
 from pnilib.apps.explore.figures import OUTCOME_STYLES
 from pnilib.apps.explore.notes import Notes
+from pnilib.apps.explore.view import View
 from pnilib.apps.explore.widgets import Explorer
 from pnilib.apps.explore.widgets.figure import FigureView
 
@@ -39,6 +40,7 @@ __all__ = [
     "html_traits",
     "in_panel",
     "keys",
+    "no_pictures",
     "numbers",
     "on_cards",
     "panels",
@@ -68,6 +70,12 @@ def store(tiny_store: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def screen(tiny_store: Path, tmp_path: Path) -> Explorer:
     return show(tiny_store, tmp_path)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rendered, which takes most of a view's time; what is taken along still is."""
+    monkeypatch.setattr(View, "picture", b"")
 
 
 def show(run: Path, place: Path, *, may_point: bool = True, **options: Any) -> Explorer:

@@ -16,6 +16,7 @@ from explorer_screen import (
     gesture,
     in_panel,
     keys,
+    no_pictures,
     panels,
     scores,
     screen,
@@ -28,18 +29,19 @@ from explorer_screen import (
 from PIL import Image
 from tiny_run import ODD
 
-from pnilib.apps.explore.figures import draw_image
+from pnilib.apps.explore.figures import draw_image, draw_pixel
 from pnilib.apps.explore.notes import Notes
 from pnilib.apps.explore.view import stacked
 from pnilib.apps.explore.widgets import Explorer, explore
 from pnilib.errors import PNIError
 
-__all__ = ["screen", "store", "tiny_store"]
+__all__ = ["no_pictures", "screen", "store", "tiny_store"]
 
 
 # -- one image -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_click_on_a_card_opens_its_image(screen: Explorer, tiny_store: Path) -> None:
     sheet = screen.samples.sheet
     for key in (*keys(sheet)[:2], keys(sheet)[1]):  # the same again too
@@ -72,10 +74,13 @@ def test_the_page_shows_the_view_of_the_image(screen: Explorer) -> None:
     assert image.pixel == (7, 9)
     changed = draw_image(opened, ONE, 1, labels, {"E": 1.5}, opacity=0.25, pixel=(7, 9))
     assert image.panels.picture == changed.picture != plain.picture and image.panels.words == plain.words
+    answer = draw_pixel(opened, ONE, 1, "E", 7, 9, 1.5)
+    assert (image.answer.words, image.answer.picture) == (answer.words, answer.picture)
     screen.show(ONE, 2)
     assert image.pixel is None and image.opacity.value == 0.25
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_wheel_and_drag_move_all_panels(screen: Explorer) -> None:
     screen.show(ONE, 1)
     image = screen.image
@@ -95,6 +100,7 @@ def test_wheel_and_drag_move_all_panels(screen: Explorer) -> None:
     assert image.window == (0.0, 0.0, 1.0)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_compare(screen: Explorer, tiny_store: Path) -> None:
     screen.tabs.selected_index = 2
     compare = screen.compare
@@ -131,6 +137,7 @@ def noted(screen: Explorer) -> tuple[str, str]:
     return screen.image.note.text.value, screen.image.note.label.value
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_notes_are_kept_as_they_are_typed_and_found_again(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
     box = screen.image.note
     assert box.text.disabled and box.label.disabled and box.save.disabled  # there is no image yet
@@ -154,6 +161,7 @@ def test_notes_are_kept_as_they_are_typed_and_found_again(screen: Explorer, tiny
     assert Notes(tmp_path / "notes.csv").all() == {}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_two_explorers_lose_nothing(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
     second, notes = show(tiny_store, tmp_path), Notes(tmp_path / "notes.csv")
     image = screen.state.opened.categories[ONE].names[0]
@@ -179,6 +187,7 @@ def test_two_explorers_lose_nothing(screen: Explorer, tiny_store: Path, tmp_path
     assert noted(screen) == ("second", "")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_note_that_cannot_be_saved_stays(screen: Explorer, tmp_path: Path) -> None:
     file, note = tmp_path / "notes.csv", screen.image.note
     file.write_text("my shopping list\n")
@@ -195,6 +204,7 @@ def test_a_note_that_cannot_be_saved_stays(screen: Explorer, tmp_path: Path) -> 
     assert "saved to notes.csv" in note.said.value and Notes(file).of(ONE, note.place[1]).text == "x"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_notes_lie_beside_the_run(store: Path, tmp_path: Path) -> None:
     screen = explore(store)
     assert screen.state.notes.file == store.resolve() / "notes.csv" and not screen.state.notes.file.exists()
@@ -227,6 +237,7 @@ def test_each_tab_as_png_is_what_it_shows(screen: Explorer) -> None:
     assert words == f"{screen.image.panels.words}\nlabel corrected to unsure; note: look again"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_selection_as_a_page(screen: Explorer, tiny_store: Path, tmp_path: Path) -> None:
     screen.result.value, screen.category.value = "E", TWO
     screen.show(TWO, 3)

@@ -95,6 +95,7 @@ def draw_image(
         if pixel is not None:
             mark_pixel(ax, *pixel)
         _show_window(ax, *window)
+        ax.apply_aspect()  # a click is placed by it
     return View(image_words(part, i, rows), figure, fault, pixels=axes)
 
 

@@ -90,6 +90,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
         sample(category, i, self.state.label)  # raises for a result that the category lacks
         self.maps = maps_of(category, i, (self.state.label,))
         self._draw()
+        self.state.tell_fault(self.panels.view)
         self._offer_settings(category, i, self.state.label)
 
     def _draw(self) -> None:
@@ -103,7 +104,7 @@ class ImageTab(W.VBox):  # type: ignore[misc]
             state.opened, category.key, i, labels, thresholds, maps=self.maps, opacity=self.opacity.value,
             pixel=self.pixel, window=self.window,
         )  # fmt: skip
-        state.show(view, self.panels)
+        self.panels.show(view)
 
     def _offer_settings(self, category: Category, i: int, label: str) -> None:
         """A pixel is explained by the result that is looked at, and beside it by the plain settings of its fit; for

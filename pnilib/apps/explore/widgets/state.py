@@ -24,7 +24,7 @@ PAGE = 24
 
 class State:
     """label: of the result.  key: of the category, or ALL.  thresholds: label -> category -> threshold that the reader
-    chose.  lost: called when the data set is not where it was.  open: called to show an image."""
+    chose.  open_image: called to show one.  lost: called when the data set is not where it was."""
 
     def __init__(self, opened: Exploration, notes: Notes, open_image: Callable[[ImageRef], None]) -> None:
         self.opened, self.notes, self.open_image = opened, notes, open_image
@@ -42,7 +42,11 @@ class State:
     def show(self, view: View, figure: FigureView) -> None:
         """A view, and what of it could not be shown."""
         figure.show(view)
-        if view.fault:
+        self.tell_fault(view)
+
+    def tell_fault(self, view: View | None) -> None:
+        """What of a view could not be shown."""
+        if view is not None and view.fault:
             self.say(view.fault, bad=True)
             self.lost()
 
