@@ -182,8 +182,8 @@ def measure(which: str, folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
         screen = widgets.explore(run, notes=folder / "notes.csv")
         report["first view"] = time.perf_counter() - start
-        shown = screen.samples.gallery.pictures.values()
-        report["thumbnails"], report["sent_mb"] = sum(map(bool, shown)), sum(map(len, shown)) / 1e6
+        sheet = screen.samples.sheet
+        report["thumbnails"], report["sent_mb"] = len(sheet.cards), len(sheet.picture) / 1e6
         memory["first view"] = rss()
         report["images"] = len(screen.samples.table)
         if which == "single":
@@ -198,35 +198,32 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
     keys = list(screen.state.opened.categories)
     report["category"] = spread([seconds(lambda key=key: setattr(screen.category, "value", key)) for key in keys])
     report["threshold"] = moves(screen)
-    gallery = screen.samples.gallery
-
-    def click(key: str) -> None:
-        gallery.selected = key
-        gallery.chosen += 1
-
     chosen = [(key, i) for key in keys for i in (0, len(screen.state.opened.categories[key].names) - 1)]
-    report["image"] = spread([seconds(lambda at=at: click(f"{at[0]}:{at[1]}")) for at in chosen])
+    report["image"] = spread([seconds(lambda at=at: screen.show(*at)) for at in chosen])
     memory["images"] = rss()
     image, side = screen.image, screen.state.opened.categories[keys[0]].geometry.crop
     first: list[tuple[float, float]] = []
     following: list[tuple[float, float]] = []
     said: list[float] = []
-    image.answer.observe(lambda _: said.append(time.perf_counter()), "value")
+    image.answer.observe(lambda _: said.append(time.perf_counter()), ["words", "picture"])
 
     def ask(row: int, column: int) -> tuple[float, float]:
-        """Until the sentence is there, and until all crops are."""
+        """Until the sentence is there, and until all crops and the marks in the panels are."""
+        image.answer.show(None)
         said.clear()
         start = time.perf_counter()
         image.ask(row, column)
-        return said[0] - start, said[-1] - start
+        if not said:
+            raise SystemExit(screen.state.message.value)
+        return said[0] - start, time.perf_counter() - start
 
     rng = np.random.default_rng(2)
     for key, i in chosen:
-        click(f"{key}:{i}")
+        screen.show(key, i)
         time.sleep(READER)
         pixels = rng.integers(side, size=(6, 2))
         times = [ask(int(row), int(column)) for row, column in pixels]
-        if "pni-sentence" not in image.answer.value:
+        if "this patch scores" not in image.answer.words:
             raise SystemExit(screen.state.message.value)
         first.append(times[0])
         following += times[1:]
@@ -244,7 +241,7 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
     make = lambda: model.predict_variants(category.image(i)[None], variants)  # noqa: E731
     report["maps made"] = spread([seconds(make) for _ in range(5)])
     del category.results["position"]  # the grid of `pni reproduce` does not have it: the explorer makes its map
-    report["image, a map made"] = spread([seconds(lambda k=k: click(f"{category.key}:{k}")) for k in range(5)])
+    report["image, a map made"] = spread([seconds(lambda k=k: screen.show(category.key, k)) for k in range(5)])
     return report
 
 
@@ -306,8 +303,8 @@ def table_of(report: dict[str, Any]) -> str:
         ("the same, one map to be made", ms(whole["image, a map made"]), ""),
         ("a pixel explained, first of an image, ms", ms(whole["pixel, first"]), "300"),
         ("a pixel explained, the following ones, ms", ms(whole["pixel"]), "300"),
-        ("the same with all its crops, first", ms(whole["pixel and crops, first"]), ""),
-        ("the same with all its crops, the following ones", ms(whole["pixel and crops"]), ""),
+        ("the same with all its crops and marks, first", ms(whole["pixel and crops, first"]), ""),
+        ("the same with all its crops and marks, the following ones", ms(whole["pixel and crops"]), ""),
         ("compare two results, ms", f"{1000 * whole['compare']:.0f}", ""),
         ("peak memory, GB", f"{whole['memory'] / 1e9:.2f}", "1.5"),
     ]

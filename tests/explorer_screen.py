@@ -90,7 +90,7 @@ def edit(file: Path, **changes: Any) -> None:
 @cache
 def place_of(run: Path, key: str, label: str) -> Path:
     """Of a result's files."""
-    return open_exploration(run).categories[key].results[label].place
+    return open_exploration(run).categories[key].results[label].artefact
 
 
 def facts(run: Path, key: str, label: str) -> dict[str, Any]:

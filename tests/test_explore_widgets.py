@@ -102,7 +102,7 @@ def test_a_click_is_answered_by_the_explanation(screen: Explorer, tiny_store: Pa
         assert screen.image.pixel == pixel
         for name in ("E", "A", "B"):
             setting.value = name
-            value = float(np.load(f"{screen.state.opened.categories[TWO].results[name].place}.maps.npy")[3][pixel])
+            value = float(np.load(f"{screen.state.opened.categories[TWO].results[name].artefact}.maps.npy")[3][pixel])
             words = screen.image.answer.words
             assert explained(tiny_store, TWO, 3, name, pixel, value) in words and f"{name} {value:.4g}" in words
             answers.add(words)

@@ -205,7 +205,7 @@ def test_image_without_data_masks_or_result(opened: Exploration, tiny_store: Pat
 def test_pixel_says_its_sentence_and_shows_the_crops(opened: Exploration, label: str) -> None:
     category = opened.category("two parts")
     kept = category.results["E"]
-    category.results["no map"] = dataclasses.replace(kept, label="no map", place=kept.place.with_name("no map"))
+    category.results["no map"] = dataclasses.replace(kept, label="no map", artefact=kept.artefact.with_name("no map"))
     category.results["no map"].__dict__.update(facts=kept.facts, table=kept.table)
     view = draw_pixel(opened, "two parts", 3, label, 20, 40)
     said = text(view)
@@ -224,7 +224,7 @@ def test_pixel_without_data_model_or_gate(opened: Exploration, tiny_store: Path,
     assert "this pixel is not explained" in fault and "say where it is with --data" in fault
     category = opened.category("one")
     result = category.results["E"]
-    lost = dataclasses.replace(result, place=tmp_path / "E", folder=tmp_path)
+    lost = dataclasses.replace(result, artefact=tmp_path / "E", folder=tmp_path)
     lost.__dict__.update(facts=result.facts, table=result.table)
     category.results["E"] = lost
     assert "the fitted model of E is not there" in draw_pixel(opened, "one", 0, "E", 5, 5).fault

@@ -84,7 +84,14 @@ def draw_threshold(opened: Exploration, label: str, thresholds: dict[str, float]
         (pr, "Precision and recall", "recall = TPR", "precision", (1 - total.fnr, total.precision)),
     ):
         title(ax, name if single else f"{name},\nall thresholds moved together", 9)
-        ax.set(xlabel=x_label, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        ax.set(
+            xlabel=x_label,
+            ylabel=y_label,
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            xticks=(0, 0.5, 1),
+            yticks=(0, 0.5, 1),
+        )
         if not both:
             write(ax, 0.5, 0.5, missing, ha="center", va="center", fontsize=9)
         elif all(math.isfinite(x) for x in point):

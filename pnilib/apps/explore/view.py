@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image
@@ -114,11 +115,11 @@ def stacked(views: Sequence[View]) -> bytes:
 
 
 def _render(figure: Figure) -> Image.Image:
+    """Not by savefig, which lays a figure out twice."""
     figure.set_dpi(DPI)
-    pixels = io.BytesIO()
-    figure.savefig(pixels, format="rgba", dpi=DPI)
-    size = int(figure.bbox.width), int(figure.bbox.height)
-    return Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
 
 
 def _draw_words(words: str, width: float) -> Figure:

@@ -47,7 +47,8 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         narrow = W.Layout(width="48px")
         self.back, self.forward = (W.Button(description=sign, layout=narrow) for sign in "\u25c0\u25b6")
         self.sheet = FigureView(lambda gesture: state.open_clicked(self.sheet, gesture)).add_class("pni-sheet")
-        self.export = W.Button(description="selection as HTML", icon="download").add_class("pni-export-page")
+        self.export = W.Button(description="selection as HTML", icon="download", layout=W.Layout(width="auto"))
+        self.export.add_class("pni-export-page")
         filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, W.HBox([self.low, self.high]), self.clear])])
         turning = W.HBox([self.back, self.forward, self.export])
         head = W.HBox([self.slider, self.exact, *self.jumps.values()])
@@ -81,7 +82,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         with self._silent():
             self.slider.disabled = self.exact.disabled = not single
             self.exact.value = ""
-            self.slider.description = "threshold" if single else "(choose one)"
+            self.slider.description = "threshold" if single else "each its own"
             self.slider.tooltip = "" if single else "over several categories, each has its own: choose a category"
             self.defects.options = sorted(set(table["defect_type"]))
             if single:
