@@ -35,9 +35,9 @@ class FigureView(anywidget.AnyWidget):  # type: ignore[misc]
         self.observe(lambda change: on_gesture(change["new"]), "gesture")
 
     def show(self, view: View | None, words: str = "") -> None:
-        """A view, or only words."""
+        """A view, or only words; the words at once, as pictures take longer to draw."""
         self.view = view
+        self.words = words if view is None else view.words
         with self.hold_sync():
-            self.words = words if view is None else view.words
             self.picture = b"" if view is None else view.picture
             self.cards = [] if view is None else [{"name": card.name, "box": card.box} for card in view.cards]
