@@ -47,7 +47,7 @@ from pnilib.store.artefacts import write_artefact
 from pnilib.store.files import write_json
 
 LIMITS = {"first view": 3.0, "threshold": 0.1, "pixel": 0.3}
-"""s, of issue 5; the threshold's and the pixel's for the slowest."""
+"""s, of issue 5; until the words of a moved threshold and of a pixel are there, for the slowest."""
 MOST_MEMORY = 1.5e9
 """bytes, likewise."""
 SIZES = {"whole": (15, 115, 480, 900), "quick": (2, 12, 96, 160)}
@@ -136,6 +136,7 @@ def write_run(folder: Path, size: str) -> None:
     train = load_dataset("mvtec", folder / "data", names[0]).train
     model = PNI(config).fit(Split(train.samples.iloc[:4]))
     model.train_paths = [str(path) for path in train.samples["image_path"]]
+    model.train_fingerprint = ""  # known by these names, not by the contents of the four
     assert model.coreset is not None
     image_idx = torch.randint(TRAIN, (len(model.coreset.image_idx),), generator=torch.Generator().manual_seed(0))
     model.coreset = dataclasses.replace(model.coreset, image_idx=image_idx)
@@ -162,11 +163,16 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"median": statistics.median(times), "worst": max(times)}
 
 
-def moves(screen: Any, n: int = 50) -> dict[str, float]:
-    """The slider of the category on the screen, to and fro."""
-    slider = screen.samples.slider
-    places = np.random.default_rng(1).uniform(slider.min, slider.max, n)
-    return spread([seconds(lambda at=at: setattr(slider, "value", float(at))) for at in places])
+def moves(screen: Any, n: int = 50) -> tuple[dict[str, float], dict[str, float]]:
+    """The slider of the category on the screen, to and fro: until the counts are there, and until all is drawn."""
+    slider, said, times = screen.samples.slider, [], []
+    screen.samples.plot.observe(lambda _: said.append(time.perf_counter()), "words")
+    for at in np.random.default_rng(1).uniform(slider.min, slider.max, n):
+        said.clear()
+        start = time.perf_counter()
+        slider.value = float(at)
+        times.append((said[0] - start, time.perf_counter() - start))
+    return tuple(spread([pair[k] for pair in times]) for k in range(2))
 
 
 def measure(which: str, folder: Path) -> dict[str, Any]:
@@ -183,12 +189,12 @@ def measure(which: str, folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
         screen = widgets.explore(run, notes=folder / "notes.csv")
         report["first view"] = time.perf_counter() - start
-        shown = screen.samples.gallery.pictures.values()
-        report["thumbnails"], report["sent_mb"] = sum(map(bool, shown)), sum(map(len, shown)) / 1e6
+        sheet = screen.samples.sheet
+        report["thumbnails"], report["sent_mb"] = len(sheet.cards), len(sheet.picture) / 1e6
         memory["first view"] = rss()
         report["images"] = len(screen.samples.table)
         if which == "single":
-            report["threshold"] = moves(screen)
+            report["threshold"], report["threshold drawn"] = moves(screen)
         elif which == "whole":
             report |= measure_tabs(screen, memory)
     return report | {"memory": peak.most, "memory_after": memory}
@@ -198,36 +204,33 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
     report: dict[str, Any] = {}
     keys = list(screen.state.opened.categories)
     report["category"] = spread([seconds(lambda key=key: setattr(screen.category, "value", key)) for key in keys])
-    report["threshold"] = moves(screen)
-    gallery = screen.samples.gallery
-
-    def click(key: str) -> None:
-        gallery.selected = key
-        gallery.chosen += 1
-
+    report["threshold"], report["threshold drawn"] = moves(screen)
     chosen = [(key, i) for key in keys for i in (0, len(screen.state.opened.categories[key].names) - 1)]
-    report["image"] = spread([seconds(lambda at=at: click(f"{at[0]}:{at[1]}")) for at in chosen])
+    report["image"] = spread([seconds(lambda at=at: screen.show(*at)) for at in chosen])
     memory["images"] = rss()
     image, side = screen.image, screen.state.opened.categories[keys[0]].geometry.crop
     first: list[tuple[float, float]] = []
     following: list[tuple[float, float]] = []
     said: list[float] = []
-    image.answer.observe(lambda _: said.append(time.perf_counter()), "value")
+    image.answer.observe(lambda _: said.append(time.perf_counter()), ["words", "picture"])
 
     def ask(row: int, column: int) -> tuple[float, float]:
-        """Until the sentence is there, and until all crops are."""
+        """Until the sentence is there, and until all crops and the marks in the panels are."""
+        image.answer.show(None)
         said.clear()
         start = time.perf_counter()
         image.ask(row, column)
-        return said[0] - start, said[-1] - start
+        if not said:
+            raise SystemExit(screen.state.message.value)
+        return said[0] - start, time.perf_counter() - start
 
     rng = np.random.default_rng(2)
     for key, i in chosen:
-        click(f"{key}:{i}")
+        screen.show(key, i)
         time.sleep(READER)
         pixels = rng.integers(side, size=(6, 2))
         times = [ask(int(row), int(column)) for row, column in pixels]
-        if "pni-sentence" not in image.answer.value:
+        if "this patch scores" not in image.answer.words:
             raise SystemExit(screen.state.message.value)
         first.append(times[0])
         following += times[1:]
@@ -245,7 +248,7 @@ def measure_tabs(screen: Any, memory: dict[str, int]) -> dict[str, Any]:
     make = lambda: model.predict_variants(category.image(i)[None], variants)  # noqa: E731
     report["maps made"] = spread([seconds(make) for _ in range(5)])
     del category.results["position"]  # the grid of `pni reproduce` does not have it: the explorer makes its map
-    report["image, a map made"] = spread([seconds(lambda k=k: click(f"{category.key}:{k}")) for k in range(5)])
+    report["image, a map made"] = spread([seconds(lambda k=k: screen.show(category.key, k)) for k in range(5)])
     return report
 
 
@@ -301,14 +304,16 @@ def table_of(report: dict[str, Any]) -> str:
         ("opening to the first view, s", f"{whole['first view']:.2f}", "3"),
         ("the same, all images in one category", f"{single['first view']:.2f}", "3"),
         ("another category, ms", ms(whole["category"]), ""),
-        ("threshold moved, ms", ms(whole["threshold"]), "100"),
+        ("threshold moved, until the counts are there, ms", ms(whole["threshold"]), "100"),
         ("the same, all images in one category", ms(single["threshold"]), "100"),
+        ("threshold moved, until all is drawn, ms", ms(whole["threshold drawn"]), ""),
+        ("the same, all images in one category", ms(single["threshold drawn"]), ""),
         ("an image opened, all maps kept, ms", ms(whole["image"]), ""),
         ("the same, one map to be made", ms(whole["image, a map made"]), ""),
         ("a pixel explained, first of an image, ms", ms(whole["pixel, first"]), "300"),
         ("a pixel explained, the following ones, ms", ms(whole["pixel"]), "300"),
-        ("the same with all its crops, first", ms(whole["pixel and crops, first"]), ""),
-        ("the same with all its crops, the following ones", ms(whole["pixel and crops"]), ""),
+        ("the same with all its crops and marks, first", ms(whole["pixel and crops, first"]), ""),
+        ("the same with all its crops and marks, the following ones", ms(whole["pixel and crops"]), ""),
         ("compare two results, ms", f"{1000 * whole['compare']:.0f}", ""),
         ("peak memory, GB", f"{whole['memory'] / 1e9:.2f}", "1.5"),
     ]

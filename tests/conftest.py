@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 LIBRARIES = (
     "IPython.display", "anywidget", "cv2", "faiss", "ipywidgets", "matplotlib.pyplot", "nbconvert", "nbformat",
-    "pandas", "plotly.graph_objects", "pooch", "requests", "safetensors.torch", "scipy.fft", "scipy.ndimage",
+    "pandas", "pooch", "requests", "safetensors.torch", "scipy.fft", "scipy.ndimage",
     "skimage.measure", "torch", "typer",
 )  # fmt: skip
 SLOWEST = ("test_notebooks.py", "test_result_notebooks.py", "test_explore_browser.py")

@@ -4,14 +4,11 @@ The widgets are moved by their traits; `test_explore_browser` drives the same in
 """
 
 import base64
-import io
 import json
-import math
 import re
 import shutil
 from collections.abc import Iterator
 from functools import cache
-from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,15 @@ import ipywidgets as W
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from matplotlib.axes import Axes
 from tiny_run import CATEGORIES, tiny_store
 
 from pnilib.apps.explore import open_exploration
+from pnilib.apps.explore.figures import OUTCOME_STYLES
 from pnilib.apps.explore.notes import Notes
+from pnilib.apps.explore.view import View
 from pnilib.apps.explore.widgets import Explorer
-from pnilib.apps.explore.widgets.plot import Plot
+from pnilib.apps.explore.widgets.figure import FigureView
 
 __all__ = [
     "HOSTILE",
@@ -35,23 +34,23 @@ __all__ = [
     "TWO",
     "Tags",
     "choose",
-    "decoded",
     "edit",
     "facts",
+    "gesture",
     "html_traits",
-    "image_plot",
+    "in_panel",
+    "keys",
+    "no_pictures",
     "numbers",
     "on_cards",
     "panels",
-    "pixels",
-    "pixels_free",
     "place_of",
     "require_harmless",
     "scores",
     "screen",
     "show",
     "store",
-    "text_of",
+    "taken",
     "tiny_store",
     "write_note",
 ]
@@ -73,6 +72,12 @@ def screen(tiny_store: Path, tmp_path: Path) -> Explorer:
     return show(tiny_store, tmp_path)
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rendered, which takes most of a view's time; what is taken along still is."""
+    monkeypatch.setattr(View, "picture", b"")
+
+
 def show(run: Path, place: Path, *, may_point: bool = True, **options: Any) -> Explorer:
     """The explorer of a run, with notes.csv in `place`."""
     return Explorer(open_exploration(run, **options), Notes(place / "notes.csv"), may_point=may_point)
@@ -85,7 +90,7 @@ def edit(file: Path, **changes: Any) -> None:
 @cache
 def place_of(run: Path, key: str, label: str) -> Path:
     """Of a result's files."""
-    return open_exploration(run).categories[key].results[label].place
+    return open_exploration(run).categories[key].results[label].artefact
 
 
 def facts(run: Path, key: str, label: str) -> dict[str, Any]:
@@ -100,55 +105,45 @@ def scores(run: Path, key: str, label: str) -> pd.DataFrame:
     return table.assign(score=table["score"].astype(np.float32).astype(float))
 
 
-def text_of(html: str) -> str:
-    return unescape(re.sub(r"<[^>]*>", "", html)).replace("\xa0", " ")
-
-
 def numbers(screen: Explorer) -> dict[str, Any]:
-    """What the line of counts says: TP, FP, FN, TN as numbers, rates as text."""
-    text = text_of(screen.samples.counts.value).split("paper")[0]
-    found: dict[str, Any] = {name: int(n) for name, n in re.findall(r"(TP|FP|FN|TN) (\d+)", text)}
-    return found | {name: value for name, value in re.findall(r"(F1|FPR|FNR) (undefined|[\d.]+ %)", text)}
+    """What the words say over the histogram: TP, FP, FN, TN as numbers, rates as text."""
+    line = next((line for line in screen.samples.plot.words.splitlines() if line.startswith("TP ")), "")
+    found: dict[str, Any] = {name: int(n) for name, n in re.findall(r"(TP|FP|FN|TN) (\d+)", line)}
+    return found | {name: value for name, value in re.findall(r"(F1|FPR|FNR) (undefined|[\d.]+ %)", line)}
+
+
+def keys(figure: FigureView) -> list[str]:
+    """category:index of the cards of a view, in their order."""
+    return [] if figure.view is None else [f"{card.image.category}:{card.image.i}" for card in figure.view.cards]
 
 
 def on_cards(screen: Explorer) -> list[tuple[str, str]]:
-    """(key, mark) of the cards that show."""
-    return [(item["key"], item["mark"]) for item in screen.samples.gallery.items]
+    """(key, mark) of the thumbnails that show."""
+    outcomes = [card["name"].splitlines()[1] for card in screen.samples.sheet.cards]
+    return list(zip(keys(screen.samples.sheet), (OUTCOME_STYLES[one][0] for one in outcomes), strict=True))
 
 
-def choose(gallery: W.Widget, key: str) -> None:
-    """What the browser does for a click on a card."""
-    gallery.selected = key
-    gallery.chosen += 1
+def gesture(figure: FigureView, kind: str, x: float, y: float, **more: float) -> None:
+    """What the browser sends."""
+    figure.gesture = {"n": figure.gesture.get("n", 0) + 1, "kind": kind, "x": x, "y": y, **more}
 
 
-def decoded(found: Any) -> np.ndarray:
-    """An array of a plotly figure's JSON."""
-    if isinstance(found, dict):
-        values = np.frombuffer(base64.b64decode(found["bdata"]), np.dtype(found["dtype"]))
-        return values.reshape([int(n) for n in str(found.get("shape", len(values))).split(",")])
-    return np.array([math.nan if value is None else value for value in found])
+def choose(figure: FigureView, key: str) -> None:
+    """A click on a card."""
+    left, top, width, height = figure.cards[keys(figure).index(key)]["box"]
+    gesture(figure, "click", left + width / 2, top + height / 2)
 
 
-def pixels(url: str) -> np.ndarray:
-    assert url.startswith("data:image/")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+def panels(screen: Explorer) -> dict[str, Axes]:
+    """Title -> panel of the image that shows."""
+    view = screen.image.panels.view
+    return {} if view is None else {ax.get_title(): ax for ax in view.pixels}
 
 
-def image_plot(screen: Explorer) -> Plot:
-    assert screen.image.plot is not None
-    return screen.image.plot
-
-
-def panels(screen: Explorer) -> dict[str, list[np.ndarray]]:
-    """Title -> the pictures of its panel, bottom first."""
-    figure = json.loads(image_plot(screen).figure)
-    titles = [unescape(note["text"]) for note in figure["layout"]["annotations"]]
-    found: dict[str, list[np.ndarray]] = {title: [] for title in titles}
-    for trace in figure["data"]:
-        if trace["type"] == "image":
-            found[titles[int(trace["xaxis"][1:] or 1) - 1]].append(pixels(trace["source"]))
-    return found
+def in_panel(ax: Axes, row: float, column: float) -> tuple[float, float]:
+    """A pixel of a panel in parts of the picture."""
+    x, y = ax.figure.transFigure.inverted().transform(ax.transData.transform((column, row)))
+    return float(x), 1 - float(y)
 
 
 class Tags(HTMLParser):
@@ -182,5 +177,8 @@ def write_note(screen: Explorer, text: str, label: str = "") -> None:
     screen.image.note.text.value, screen.image.note.label.value = text, label
 
 
-def pixels_free(page: str) -> str:
-    return re.sub(r"base64,[\w+/=]*", "", page)
+def taken(screen: Explorer) -> tuple[str, bytes]:
+    """Name and content of what is offered."""
+    found = re.fullmatch(r"<a download='([\w.]+)' href='data:[\w/]+;base64,([\w+/=]+)'>save .*</a>", screen.taken.value)
+    assert found is not None, screen.state.message.value
+    return found[1], base64.b64decode(found[2])

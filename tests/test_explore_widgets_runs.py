@@ -1,6 +1,5 @@
 """The explorer on runs that lack something, on data sets that moved, and on hostile names."""
 
-import base64
 import json
 import shutil
 from html import escape
@@ -14,29 +13,47 @@ from explorer_screen import (
     ONE,
     TWO,
     Tags,
-    choose,
-    decoded,
     edit,
     facts,
     html_traits,
-    image_plot,
+    keys,
+    no_pictures,
     numbers,
     on_cards,
     panels,
-    pixels_free,
     place_of,
     require_harmless,
     show,
     store,
-    text_of,
+    taken,
     tiny_store,
     write_note,
 )
+from matplotlib.text import Text
 from tiny_run import CATEGORIES, ODD, write_data, write_unit
 
+from pnilib.apps.explore.widgets import Explorer
+from pnilib.apps.explore.widgets.figure import FigureView
 from pnilib.apps.reproduce.store import clean_store
+from pnilib.errors import PNIError
 
-__all__ = ["store", "tiny_store"]
+__all__ = ["no_pictures", "store", "tiny_store"]
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+def text(figure: FigureView) -> str:
+    """What stands in the figure of a view."""
+    return "" if figure.view is None else "\n".join(one.get_text() for one in figure.view.figure.findobj(Text))
+
+
+def export_all(screen: Explorer) -> None:
+    """Every tab can be taken along, and the selection."""
+    for k in range(3):
+        screen.tabs.selected_index = k
+        screen.export.click()
+        assert taken(screen)[0] == "view.png"
+    screen.samples.export.click()
+    assert taken(screen)[0] == "selection.html"
 
 
 # -- a data set that is elsewhere --------------------------------------------------------------------
@@ -55,16 +72,16 @@ def test_the_numbers_stay_when_the_data_set_moved(lost: Path, tiny_store: Path, 
     assert escape(str(tmp_path / "<gone>")) in screen.state.message.value
     assert "the data set of mvtec/" in screen.state.message.value and "is not there" in screen.state.message.value
     assert screen.image.pointing.layout.display == "" and len(on_cards(screen)) == 16
-    assert not any(screen.samples.gallery.pictures.values())
+    assert text(screen.samples.sheet).count("cannot\nbe read") == 16
     both = [facts(tiny_store, key, "PNI") for key in (ONE, TWO)]
     assert numbers(screen)["FP"] == sum(one["fp"] for one in both)
     screen.show(ONE, 0)
-    found = panels(screen)
-    assert [title for title in found if "minus" not in title] == ["A", "B", "E", "PNI"]  # the maps that were kept
+    assert list(screen.image.maps) == ["A", "B", "E", "PNI"]  # the maps that were kept
+    assert "the image cannot be read" in text(screen.image.panels)
     screen.image.ask(3, 4)
     assert "is not there" in screen.state.message.value
-    screen._export_selection(None)
-    assert "selection.html" in screen.taken.value
+    screen.samples.export.click()
+    assert taken(screen)[0] == "selection.html"
     require_harmless(screen)
 
 
@@ -88,27 +105,27 @@ def test_the_reader_points_to_the_data_set(lost: Path, tiny_store: Path, tmp_pat
         said = screen.state.message.value
         assert why in said and screen.image.pointing.layout.display == ""
         assert escape(str(folder or tmp_path / "<gone>")) in said  # where it looked
-        assert not any(screen.samples.gallery.pictures.values()) and "input, true outline" not in panels(screen)
+        assert "cannot" in text(screen.samples.sheet) and "cannot" in text(screen.image.panels)
     screen.image.root.value = str(tiny_store.parent / "data")
     screen.image.use.click()
     assert "found" in screen.state.message.value and screen.image.pointing.layout.display == "none"
-    assert all(screen.samples.gallery.pictures.values()) and "input, true outline" in panels(screen)
+    assert "cannot" not in text(screen.samples.sheet) + text(screen.image.panels)
     screen.image.ask(30, 40)
-    assert "pni-sentence" in screen.image.answer.value and "training crop" in screen.image.answer.value
+    assert "this patch scores" in screen.image.answer.words and "cannot" not in text(screen.image.answer)
 
 
 def test_pictures_come_when_the_data_set_does(lost: Path, tiny_store: Path, tmp_path: Path) -> None:
     """Found again without a word, by whatever is done next; also on the tab that compares."""
     screen = show(lost, tmp_path)
     screen.tabs.selected_index = 2
-    assert screen.compare.gallery.items and not any(screen.compare.gallery.pictures.values())
+    assert "cannot" in text(screen.compare.sides)
     screen.image.root.value = str(tiny_store.parent / "data")
     screen.image.use.click()
-    assert all(screen.compare.gallery.pictures.get(item["key"]) for item in screen.compare.gallery.items)
+    assert keys(screen.compare.sides) and "cannot" not in text(screen.compare.sides)
     screen = show(lost, tmp_path)
     shutil.copytree(tiny_store.parent / "data", tmp_path / "<gone>")
     screen.samples.turn(0)
-    assert len(screen.samples.gallery.pictures) == 16 and all(screen.samples.gallery.pictures.values())
+    assert len(on_cards(screen)) == 16 and "cannot" not in text(screen.samples.sheet)
 
 
 # -- other runs ------------------------------------------------------------------------------------
@@ -120,13 +137,11 @@ def test_without_masks(store: Path, tmp_path: Path) -> None:
         shutil.rmtree(data / name / "ground_truth")
     screen = show(store, tmp_path, data=data)
     screen.show(ONE, 1)
-    assert screen.image.title.value.endswith("; no true mask") and screen.state.message.value == ""
-    outline = json.loads(image_plot(screen).figure)["data"][1]
-    assert len(decoded(outline["x"])) == 0
+    assert "its true defect is not known" in text(screen.image.panels) and screen.state.message.value == ""
     screen.image.ask(3, 4)
-    assert "pni-sentence" in screen.image.answer.value
+    assert "this patch scores" in screen.image.answer.words
     screen.show(ONE, 4)  # normal: there is none to know
-    assert not screen.image.title.value.endswith("; no true mask")
+    assert "not known" not in text(screen.image.panels)
 
 
 @pytest.mark.parametrize(
@@ -140,37 +155,27 @@ def test_one_class(tmp_path: Path, label: int, rates: tuple[str, ...]) -> None:
     assert screen.samples.slider.value == 5.0 and all(button.disabled for button in screen.samples.jumps.values())
     found = numbers(screen)
     assert tuple(found[name] for name in ("F1", "FPR", "FNR")) == rates
-    said = text_of(screen.samples.counts.value)
-    assert ("5 of unknown label, 1 of them called defective" in said) == (label == -1)
-    bars = [trace for trace in json.loads(screen.samples.plot.figure)["data"] if trace["type"] == "bar"]
-    heights = {trace["name"]: decoded(trace["y"]).sum() for trace in bars}  # every image is drawn
-    assert heights == {"normal": 5 * (label == 0), "defective": 5 * (label == 1)} | (
-        {"unknown": 5} if label < 0 else {}
-    )
+    assert ("5 of unknown label, not counted, 1 of them" in screen.samples.plot.words) == (label == -1)
     assert {mark for _, mark in on_cards(screen)} == {0: {"FP", "TN"}, 1: {"TP", "FN"}, -1: {"?"}}[label]
     screen.samples.slider.value = 2.5
     assert sum(numbers(screen)[name] for name in ("TP", "FP")) == (0 if label < 0 else 3)
-    ((update, _),) = json.loads(screen.samples.plot.on_top)
-    assert update["x"] == [[2.5, 2.5], [0.6 if label == 0 else None], [0.6 if label == 1 else None]]
     screen.tabs.selected_index = 2
-    assert "0 are wrong now" in screen.compare.sides.value
+    assert "0 now wrong" in screen.compare.sides.words
     for k in (0, 2):
         screen.tabs.selected_index = k
-        screen._export_view(None)
-        assert "view.png" in screen.taken.value, screen.state.message.value
-    screen._export_selection(None)
-    assert "selection.html" in screen.taken.value
+        screen.export.click()
+        assert taken(screen)[0] == "view.png"
 
 
 def test_unknown_labels_are_not_counted(tmp_path: Path) -> None:
     run = write_unit(tmp_path / "u", [1.0, 2.0, 3.0, 4.0], [0, -1, 1, -1], metrics={"i_threshold": 2.5}, maps=True)
     screen = show(run, tmp_path)
     assert numbers(screen) == {"TP": 1, "FP": 0, "FN": 0, "TN": 1, "F1": "100.00 %", "FPR": "0.00 %", "FNR": "0.00 %"}
-    assert "2 of unknown label, 1 of them called defective" in text_of(screen.samples.counts.value)
+    assert "2 of unknown label, not counted, 1 of them called defective" in screen.samples.plot.words
     screen.samples.outcomes.value = ("unknown",)
     assert on_cards(screen) == [("mvtec/part:3", "?"), ("mvtec/part:1", "?")]
     screen.show("mvtec/part", 3)
-    assert "of unknown label" in screen.image.title.value and "<b>unknown</b>" in screen.image.title.value
+    assert "part/test/003.png, label unknown\nE: score 4 ≥ threshold 2.5, unknown" in screen.image.panels.words
 
 
 def test_a_single_category_has_no_choice_of_all(tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_a_single_category_has_no_choice_of_all(tmp_path: Path) -> None:
     assert screen.samples.slider.min < 7 < screen.samples.slider.max and len(on_cards(screen)) == 1
     screen.show("mvtec/part", 0)  # neither image nor map: the numbers and notes remain
     assert "/nowhere/data: the data set of mvtec/part is not there" in screen.state.message.value
-    assert "score <b>7</b>" in screen.image.title.value and screen.image.plot_box.children == ()
+    assert "score 7 ≥ threshold 7" in screen.image.panels.words and "no map" in text(screen.image.panels)
     screen.image.ask(3, 3)
     assert "the fitted model of E is not there" in screen.state.message.value
     write_note(screen, "all the same")
@@ -197,9 +202,7 @@ def test_no_maps_kept(store: Path, tmp_path: Path) -> None:
     assert list(screen.image.maps) == ["A", "B", "position", "E"]
     assert np.array_equal(screen.image.maps["E"], kept)
     screen.image.ask(30, 40)
-    assert "pni-sentence" in screen.image.answer.value and screen.state.message.value == ""
-    screen._export_view(None)
-    assert "view.png" in screen.taken.value, screen.state.message.value
+    assert "this patch scores" in screen.image.answer.words and screen.state.message.value == ""
 
 
 def test_no_model_kept(store: Path, tmp_path: Path) -> None:
@@ -214,11 +217,12 @@ def test_no_model_kept(store: Path, tmp_path: Path) -> None:
         file.unlink()
     screen = show(store, tmp_path)
     screen.show(ONE, 1)
-    assert list(panels(screen)) == ["input, true outline"]
+    assert list(panels(screen)) == ["image, true defect", "PNI: called normal"] and "no map" in text(
+        screen.image.panels
+    )
     screen.image.ask(30, 40)
     assert "the fitted model of E is not there: run again to have it" in screen.state.message.value
-    screen._export_view(None)
-    assert "view.png" in screen.taken.value, screen.state.message.value
+    export_all(screen)
 
 
 def test_models_cleaned_away(store: Path, tmp_path: Path) -> None:
@@ -228,7 +232,7 @@ def test_models_cleaned_away(store: Path, tmp_path: Path) -> None:
     assert screen.result.options == ("PNI",) and "not finished, left out: 2" in require_harmless(screen)
     assert numbers(screen)["FP"] == sum(facts(store, key, "PNI")["fp"] for key in (ONE, TWO))
     screen.show(ONE, 1)
-    assert list(screen.image.maps) == ["PNI"] and "input, true outline" in panels(screen)
+    assert list(screen.image.maps) == ["PNI"] and "cannot" not in text(screen.image.panels)
     screen.image.ask(30, 40)
     assert "the run has no finished setting A or E, which explain a pixel" in screen.state.message.value
 
@@ -246,12 +250,11 @@ def test_a_result_that_a_category_lacks(store: Path, tmp_path: Path) -> None:
     for widget, value in ((samples.outcomes, ("false positive",)), (samples.text, "x"), (samples.slider, 0.5)):
         widget.value = value  # nothing to move, and no fault
     samples.turn(1)
-    screen._export_selection(None)
+    samples.export.click()
     samples.clear.click()
     screen.tabs.selected_index = 2
     screen.compare.base.value = "A"
-    choose(screen.compare.gallery, f"{ONE}:0")
-    assert "has no result" in screen.state.message.value and screen.image.chosen is None
+    assert all(key.startswith(TWO) for key in keys(screen.compare.sides)) and screen.image.chosen is None
     screen.result.value = "E"
     assert len(on_cards(screen)) == 8 and not samples.slider.disabled and screen.state.message.value == ""
     assert numbers(screen)["FP"] == facts(store, ONE, "E")["fp"]
@@ -280,30 +283,23 @@ def test_names_are_text_everywhere(store: Path, tmp_path: Path) -> None:
         table["defect_type"] = [HOSTILE] * len(table)
         table.to_csv(file, index=False)
     screen = show(second, tmp_path)
-    hostile = escape(HOSTILE)
-    name = f"two parts/test/bad/{ODD}"
+    hostile, name = escape(HOSTILE), f"two parts/test/bad/{ODD}"
     assert escape(f"no {HOSTILE}") in require_harmless(screen) and escape(f"of {HOSTILE}") in require_harmless(screen)
-    screen.show(TWO, 3)
-    assert escape(name) in screen.image.title.value and f"defective ({hostile})" in screen.image.title.value
+    screen.show(TWO, 3)  # words are sent as text
+    assert name in screen.image.panels.words and f"defective ({HOSTILE})" in screen.image.panels.words
     screen.image.ask(30, 40)
     write_note(screen, HOSTILE)
-    require_harmless(screen)
     screen.tabs.selected_index = 0
-    screen.samples.outcomes.value = tuple({"true positive", "false negative"})
+    screen.samples.outcomes.value = ("true positive", "false negative")
     screen.samples.defects.value = (HOSTILE,)
-    screen._export_selection(None)
-    page = pixels_free(base64.b64decode(screen.taken.value.split("base64,")[1].split("'")[0]).decode())
+    export_all(screen)
+    page = taken(screen)[1].decode()
     assert escape(name) in page and name not in page and page.count(hostile) > 4 and HOSTILE not in page
     assert all(tag != "script" and not any(a.startswith("on") for a in attrs) for tag, attrs in Tags(page).seen)
-    for k in range(3):
-        screen.tabs.selected_index = k
-        screen._export_view(None)
-        assert "view.png" in screen.taken.value, screen.state.message.value
-    text = require_harmless(screen)
-    assert HOSTILE not in text and ODD not in text
-    choose(screen.samples.gallery, f"{HOSTILE}:0")
-    assert escape(repr(HOSTILE)) in screen.state.message.value
-    require_harmless(screen)
+    with pytest.raises(PNIError):
+        screen.show(HOSTILE, 0)
+    found = require_harmless(screen)
+    assert HOSTILE not in found and ODD not in found
 
 
 def test_a_second_runs_name_is_text(tiny_store: Path, store: Path, tmp_path: Path) -> None:
@@ -312,15 +308,12 @@ def test_a_second_runs_name_is_text(tiny_store: Path, store: Path, tmp_path: Pat
     label = "E of b <b>&$x`ü"
     screen.result.value = label
     screen.show(ONE, 1)
-    assert f"; {escape(label)}: score" in screen.image.title.value
-    notes = [note["text"] for note in json.loads(image_plot(screen).figure)["layout"]["annotations"]]
-    assert "E of b &lt;b&gt;&amp;&#36;x`ü over the input" in notes  # plotly reads a few tags and entities
+    assert f"\n{label}: score" in screen.image.panels.words and f"{label}: called normal" in text(screen.image.panels)
     screen.image.ask(30, 40)
-    assert f"{escape(label)}<br>" in screen.image.answer.value
+    assert f"column 40, {label}\n" in screen.image.answer.words
     screen.tabs.selected_index = 2
     screen.compare.base.value = "E"
-    assert text_of(screen.compare.sides.value).startswith(f"{label} against E: 0 images")
-    assert screen.compare.plot is not None
-    layout = json.loads(screen.compare.plot.figure)["layout"]
-    assert layout["yaxis"]["title"]["text"].startswith("E of b &lt;b&gt;&amp;&#36;x`ü: score")
+    assert screen.compare.sides.words.startswith(f"{label} against E: 0 now right")
+    assert label in text(screen.compare.sides)
+    export_all(screen)
     require_harmless(screen)

@@ -14,8 +14,8 @@ from test_cli import picture_size, pni, refused
 from tiny_grid import OVERRIDES, tiny_data
 
 from pnilib import evaluation
-from pnilib.apps.explore.opened import open_exploration
 from pnilib.apps.explore.prepare import prepare
+from pnilib.apps.explore.run import open_exploration
 from pnilib.apps.reproduce import units
 from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval

@@ -87,7 +87,7 @@ def test_every_import_of_a_room_is_declared_for_it():
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     """In one line, with the command that brings it."""
-    assert [cli.extra_of(name) for name in ("plotly", "yaml", "distributed", "torch", "unheard_of")] == [
+    assert [cli.extra_of(name) for name in ("voila", "yaml", "distributed", "torch", "unheard_of")] == [
         "explore", "notebooks", "reproduce", "", "",
     ]  # fmt: skip
     assert [cli.extra_of("nbformat", command) for command in ("explore", "reproduce", "notebooks", "demo")] == [

@@ -40,8 +40,8 @@ def explore(
     setting. It asks no other server for anything. Ctrl+C ends it.
     In a notebook: `from pnilib.apps.explore.widgets import explore; explore("RUN")`.
     """
-    from pnilib.apps.explore.opened import open_exploration
     from pnilib.apps.explore.prepare import prepare
+    from pnilib.apps.explore.run import open_exploration
     from pnilib.apps.explore.serve import serve
 
     place = device_name(device)

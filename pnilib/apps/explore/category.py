@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy import ndarray
 from torch import Tensor
 
-from pnilib.apps.explore.results import Scored, read_unit
+from pnilib.apps.explore.results import SettingResult, read_unit
 from pnilib.apps.reproduce.units import image_names
 from pnilib.config.geometry import Geometry
 from pnilib.data import Dataset, Split, load_dataset
@@ -46,7 +46,7 @@ class Category:
     name: str
     root: Path
     options: dict[str, Any]
-    results: dict[str, Scored]
+    results: dict[str, SettingResult]
     older: list[Path] = field(default_factory=list)
     images: Path | None = None
 
@@ -55,7 +55,7 @@ class Category:
         return f"{self.dataset}/{self.name}"
 
     @property
-    def first(self) -> Scored:
+    def first(self) -> SettingResult:
         return next(iter(self.results.values()))
 
     @property
@@ -150,7 +150,7 @@ class Category:
 
     # -- models --------------------------------------------------------------------------------
 
-    def model(self, result: Scored) -> PNI:
+    def model(self, result: SettingResult) -> PNI:
         """The fitted detector behind a result: its own, or the one that its network or ensemble needs.
 
         Raises PNIError when the run keeps none (`pni runs --clean models`), when it was fitted again since, and when
@@ -176,7 +176,7 @@ class Category:
     def _train_fingerprint(self) -> str:
         return self.train.fingerprint()
 
-    def model_folder(self, result: Scored) -> Path:
+    def model_folder(self, result: SettingResult) -> Path:
         """Raises PNIError when the run keeps no model of this result."""
         store, unit, folder = result.store, result.unit, result.folder
         if elsewhere := unit.get("model_folder"):  # of a `pni score`

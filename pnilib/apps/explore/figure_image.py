@@ -1,12 +1,11 @@
-"""One image under several results as a figure (see `pnilib.apps.explore.figures`).
+"""One image under several results (see `pnilib.apps.explore.figures`).
 
 Maps keep the one colour scale of their category and result; white contours run where a map reaches its image threshold,
 cyan ones round the true defect.
 """
 
 import math
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -16,17 +15,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 
+from pnilib.apps.explore.category import Category
 from pnilib.apps.explore.maps import SIDE_BY_SIDE, change_of_refinement, explained_by, maps_of
-from pnilib.apps.explore.opened import Category, Exploration
-from pnilib.apps.explore.pictures import CHANGE_COLOURS, scale
-from pnilib.apps.explore.samples import default_threshold
+from pnilib.apps.explore.pictures import scale
+from pnilib.apps.explore.run import Exploration
+from pnilib.apps.explore.samples import sample
+from pnilib.apps.explore.view import View
+from pnilib.apps.explore.words import image_words
 from pnilib.config.geometry import Geometry
 from pnilib.errors import PNIError
 from pnilib.plots.images import color_bar, draw_outline, show_image, show_map
-from pnilib.plots.labels import drawable, file_label, shortened, suptitle, title, write
+from pnilib.plots.labels import shortened, title, write
 from pnilib.plots.qualitative import PREDICTED
 
-__all__ = ["category_with", "draw_image", "draw_input", "draw_map", "truth"]
+__all__ = ["MARK", "category_with", "draw_image", "draw_input", "draw_map", "mark_pixel"]
+
+MARK = "#ffd400"
+"""Yellow, edged with black: neither truth's nor prediction's colour."""
+_CHANGE_COLOURS = "RdBu_r"
+_WIDTH, _HEIGHT, _SIDE = 3.3, 3.0, 2.6
+"""inches, from panel to panel and of a panel with its colour bar."""
 
 
 def draw_image(
@@ -34,52 +42,61 @@ def draw_image(
     category: str,
     i: int,
     labels: Sequence[str],
-    thresholds: dict[str, float] | None = None,
+    thresholds: Mapping[str, float] | None = None,
     *,
+    maps: Mapping[str, Float32[ndarray, "h w"]] | None = None,
     columns: int = 4,
-) -> Figure:
-    """Test image i with its true defect, the map of each result in `labels`, and what the refinement changed.
+    opacity: float = 0.6,
+    pixel: tuple[int, int] | None = None,
+    window: tuple[float, float, float] = (0.0, 0.0, 1.0),
+) -> View:
+    """Test image i with its true defect, the map of each result in `labels` over it, and what the refinement changed.
 
-    thresholds: by label, else the default one; a contour runs where the map reaches it.  A setting of which the run
-    has no result, but whose map the fitted model can compute, is drawn on E's scale (`maps_of`); a result without a map
-    is named as such.  Raises PNIError for an image, a category or a result that is not there.
+    thresholds: by label, else the default one; a contour runs where the map reaches it.  maps: those of `maps_of`,
+    which are read or computed where they are not given: a setting of which the run has no result, but whose map the
+    fitted model can compute, is drawn on E's scale; a result without a map is named as such.  pixel: (row, column) to
+    mark.  window: left, top and side of what is shown, in parts of the image.  Raises PNIError for an image, a category
+    or a result that is not there.
     """
     part = category_with(opened, category, i)
     for label in labels:
         if label not in SIDE_BY_SIDE:
             explained_by(part, label)  # raises for a result that is not there
-    maps = maps_of(part, i, tuple(labels))
-    refined = any(label in part.results and part.results[label].setting == "PNI" for label in labels)
-    change = change_of_refinement(part, maps) if refined else None
+    rows = {label: sample(part, i, label, (thresholds or {}).get(label)) for label in labels if label in part.results}
+    maps = maps_of(part, i, tuple(labels)) if maps is None else maps
+    refined = any(part.results[label].setting == "PNI" for label in rows)
+    change = change_of_refinement(part, dict(maps)) if refined else None
     n = 1 + len(labels) + (change is not None)
     columns = min(max(1, columns), n)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(3.5 * columns, 3.15 * rows + 0.5), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes[n:]:
-        ax.set_axis_off()
-    draw_input(part, i, axes[0], _geometry(part, labels[0]) if labels else None)
+    n_rows = -(-n // columns)
+    width, height = _WIDTH * columns, _HEIGHT * n_rows
+    figure = Figure(figsize=(width, height))
+    axes = []
+    for k in range(n):
+        left, bottom = _WIDTH * (k % columns) + 0.1, height - _HEIGHT * (k // columns + 1) + 0.1
+        box = left / width, bottom / height, (_SIDE + 0.2) / width, _SIDE / height
+        axes.append(figure.add_axes(box, anchor="W"))
+    fault = draw_input(part, i, axes[0], _geometry(part, labels[0]) if labels else None)
     for ax, label in zip(axes[1:], labels, strict=False):
-        name = shortened(label, 24)
-        if (result := part.results.get(label)) is None:
-            draw_map(part, i, label, maps.get(label), math.nan, ax)
-            title(
-                ax, f"{name}: computed now, E's scale" if label in maps else f"{name}: the run has no such result", 8.5
-            )
-            continue
-        threshold = (thresholds or {}).get(label, default_threshold(result))
-        score = float(result.table["score"].iloc[i])
-        called, sign = ("defective", "≥") if score >= threshold else ("normal", "<")
-        draw_map(part, i, label, maps.get(label), threshold, ax)
-        title(ax, f"{name}: called {called}\nscore {score:.4g} {sign} {threshold:.4g}", 8.5)
+        row, name = rows.get(label), shortened(label, 24)
+        draw_map(part, i, label, maps.get(label), math.nan if row is None else row["threshold"], ax, opacity)
+        if row is None:
+            name += ": computed now, E's scale" if label in maps else ": the run has no such result"
+        else:
+            name += f": called {'defective' if row['score'] >= row['threshold'] else 'normal'}"
+        title(ax, name, 9)
     if change is not None:
         ax, most = axes[n - 1], max(float(np.abs(change).max()), 1e-6)
-        ax.imshow(change, cmap=CHANGE_COLOURS, vmin=-most, vmax=most, interpolation="nearest")
-        _outlined(part, i, ax, _geometry(part, next(label for label in labels if label in part.results)))
-        color_bar(ax, (-most, most), "parts of the colour scale", CHANGE_COLOURS).ax.tick_params(labelsize=8)
-        title(ax, "PNI minus E: what the\nrefinement raised (red), lowered (blue)", 8.5)
-    suptitle(figure, f"{part.name}: {file_label(part.names[i], 60)}, {truth(part, i)}")
-    return figure
+        show_map(change, ax, limits=(-most, most), cmap=_CHANGE_COLOURS)
+        _draw_truth(part, i, ax, _geometry(part, next(iter(rows))))
+        _draw_scale(ax, (-most, most), "parts of the colour scale", _CHANGE_COLOURS)
+        title(ax, "PNI minus E: raised red, lowered blue", 9)
+    for ax in axes:
+        if pixel is not None:
+            mark_pixel(ax, *pixel)
+        _show_window(ax, *window)
+        ax.apply_aspect()  # a click is placed by it
+    return View(image_words(part, i, rows), figure, fault, pixels=axes)
 
 
 def category_with(opened: Exploration, category: str, i: int) -> Category:
@@ -90,13 +107,6 @@ def category_with(opened: Exploration, category: str, i: int) -> Category:
     return part
 
 
-def truth(category: Category, i: int) -> str:
-    """What the data set says of an image, in words."""
-    label = {0: "normal", 1: "defective"}.get(int(category.labels[i]), "label unknown")
-    kind = str(category.first.table["defect_type"].iloc[i])
-    return f"{label} ({shortened(kind, 30)})" if label == "defective" and kind else label
-
-
 def _geometry(category: Category, label: str) -> Geometry:
     """Of the images that a result was made of; runs that are compared may differ in it."""
     with suppress(PNIError):
@@ -104,57 +114,73 @@ def _geometry(category: Category, label: str) -> Geometry:
     return category.geometry
 
 
-def draw_input(category: Category, i: int, ax: Axes, geometry: Geometry | None = None) -> None:
-    """The image with its true defect; where it cannot be read, that is said in its place."""
+def draw_input(category: Category, i: int, ax: Axes, geometry: Geometry | None = None) -> str:
+    """The image with its true defect; where it cannot be read, that is said in its place and why is returned."""
     geometry = geometry or category.geometry
-    title(ax, "image, true defect", 8.5)
-    ax.set(xticks=[], yticks=[])
+    title(ax, "image, true defect", 9)
     try:
-        image = category.image(i, geometry)
+        show_image(category.image(i, geometry), ax)
     except PNIError as fault:
-        side = geometry.crop
-        ax.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), aspect="equal")
-        write(ax, 0.5, 0.5, textwrap.fill(drawable(fault), 38), ha="center", va="center", fontsize=7)
-        return
-    show_image(image, ax)
-    if _outlined(category, i, ax, geometry) is None:
-        title(ax, "image; its true defect is not known", 8.5)
-
-
-def _outlined(category: Category, i: int, ax: Axes, geometry: Geometry) -> bool | None:
-    """The true defect's outline; None where it is not known."""
-    try:
-        mask = category.mask(i, geometry)
-    except PNIError:  # no data set, or a damaged mask
-        return None
-    ax.set(xticks=[], yticks=[])
-    if mask is None:
-        return None
-    draw_outline(mask, ax)
-    return True
+        _say_in_place("the image cannot be read", ax, geometry)
+        return str(fault)
+    if not _draw_truth(category, i, ax, geometry):
+        title(ax, "image; its true defect is not known", 9)
+    return ""
 
 
 def draw_map(
     category: Category,
     i: int,
     label: str,
-    found: Float32[ndarray, "h w"] | None,
+    anomaly_map: Float32[ndarray, "h w"] | None,
     threshold: float,
     ax: Axes,
+    opacity: float = 0.6,
 ) -> None:
     """Over the grey image where there is one, with the contour at the threshold; or that there is none."""
     geometry = _geometry(category, label)
-    if found is None:
-        side = geometry.crop
-        ax.set(xticks=[], yticks=[], xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), aspect="equal")
-        write(ax, 0.5, 0.3, "no map: the run\nkept none of this result", ha="center", va="center", fontsize=9)
+    if anomaly_map is None:
+        _say_in_place("no map: the run\nkept none of this result", ax, geometry)
         return
-    limits = scale(category, label)
-    picture = None
+    limits, image = scale(category, label), None
     with suppress(PNIError):
-        picture = category.image(i, geometry)
-    show_map(found, ax, limits=limits, image=picture)
+        image = category.image(i, geometry)
+    show_map(anomaly_map, ax, limits=limits, image=image, opacity=opacity)
     if math.isfinite(threshold):
-        draw_outline(torch.from_numpy(found >= threshold), ax, PREDICTED)
-    _outlined(category, i, ax, geometry)
-    color_bar(ax, limits, "anomaly score").ax.tick_params(labelsize=8)
+        draw_outline(torch.from_numpy(anomaly_map >= threshold), ax, PREDICTED)
+    _draw_truth(category, i, ax, geometry)
+    _draw_scale(ax, limits, "anomaly score", "magma")
+
+
+def mark_pixel(ax: Axes, row: int, column: int) -> None:
+    """A ring round a pixel."""
+    for color, line in (("black", 3.4), (MARK, 1.6)):
+        ax.plot(column, row, "o", color=color, markersize=17, markerfacecolor="none", markeredgewidth=line)
+        ax.plot(column, row, ".", color=color, markersize=line + 1)
+
+
+def _draw_truth(category: Category, i: int, ax: Axes, geometry: Geometry) -> bool:
+    """The true defect's outline; False where it is not known."""
+    with suppress(PNIError):  # no data set, or a damaged mask
+        if (mask := category.mask(i, geometry)) is not None:
+            draw_outline(mask, ax)
+            return True
+    return False
+
+
+def _draw_scale(ax: Axes, limits: tuple[float, float], label: str, cmap: str) -> None:
+    bar = color_bar(ax, limits, "", cmap)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(label, fontsize=8, labelpad=1)
+
+
+def _say_in_place(text: str, ax: Axes, geometry: Geometry) -> None:
+    side = geometry.crop
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), aspect="equal")
+    write(ax, 0.5, 0.3, text, ha="center", va="center", fontsize=9)
+
+
+def _show_window(ax: Axes, left: float, top: float, side: float) -> None:
+    size = ax.get_ylim()[0] + 0.5
+    ax.set_xlim(left * size - 0.5, (left + side) * size - 0.5)
+    ax.set_ylim((top + side) * size - 0.5, top * size - 0.5)

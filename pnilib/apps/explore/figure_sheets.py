@@ -1,93 +1,74 @@
 """Thumbnails in rows, each with a coloured frame and what is said of it (see `pnilib.apps.explore.figures`)."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
-from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy import ndarray
-from PIL import Image
 
-from pnilib.apps.explore.opened import Category
-from pnilib.apps.explore.pictures import thumbnail
+from pnilib.apps.explore.category import Category
+from pnilib.apps.explore.pictures import THUMBNAIL, thumbnail
+from pnilib.apps.explore.view import DPI, Card, ImageRef, View
 from pnilib.errors import PNIError
 from pnilib.plots.labels import write, write_on
 
-__all__ = ["Tile", "draw_sheet", "many"]
+__all__ = ["Tile", "draw_sheet"]
 
-_TILE, _THUMB, _LINE = 1.44, 1.28, 0.13  # inches: width of a tile, its picture, a line of text
+_FRAME, _STEP, _LINE = 4, 140, 13
+"""px: a tile's frame; from tile to tile; a line of text."""
 
 
 class Tile(NamedTuple):
-    """A thumbnail with a coloured frame, letters in its corner and lines below."""
+    """A thumbnail with a coloured frame, letters in its corner and lines below.  name: of the image, whole."""
 
     category: Category
     i: int
     letters: str
     color: str
     lines: list[str]
+    name: str
 
 
 def draw_sheet(
-    tiles: Sequence[Tile],
-    columns: int,
-    caption: str,
-    most: int,
-    *,
-    left: float = 0.0,
-    least: float = 0.0,
-    top: float = 0.0,
-) -> Figure:
-    """Tiles in rows, the caption above; `left`, `top`: inches kept free, `least`: of height."""
-    if columns < 1 or most < 1:
-        raise PNIError(f"columns={columns}, most={most}: give 1 or more")
-    if not tiles:
-        figure = Figure(figsize=(left + 4.0, max(1.0, least)))
-        if not left:  # notebooks show no figure that is without axes
-            figure.add_axes((0.0, 0.0, 1.0, 1.0)).set_axis_off()
-        write_on(figure, (left + 2.0) / (left + 4.0), 0.5, caption if left else "no samples to show", ha="center",
-                 va="center", fontsize=11)  # fmt: skip
-        return figure
-    n_lines = max(len(tile.lines) for tile in tiles)
-    step = _THUMB + _LINE * n_lines + 0.16
-    columns = min(columns, len(tiles))
-    n_rows, head = -(-len(tiles) // columns), top + 0.38
-    width = left + max(columns * _TILE + 0.15, 0.0 if left else 4.8)
-    height = max(head + n_rows * step + 0.05, least)
-    figure = Figure(figsize=(width, height))
-    write_on(figure, (left + 0.15) / width, 1 - (top + 0.1) / height, caption, va="top", fontsize=10)
+    tiles: Sequence[Tile], columns: int, words: str, *, left: float = 0.0, least: float = 0.0, nothing: str = ""
+) -> View:
+    """Tiles in rows on one Axes; `left`: inches kept free beside it, `least`: of height; `nothing`: said without tiles.
+
+    An image that cannot be read is said in its place, and the first one's fault in the view.  Raises PNIError for less
+    than one column.
+    """
+    if columns < 1:
+        raise PNIError(f"columns={columns}: give 1 or more")
+    columns = min(columns, max(1, len(tiles)))
+    side = THUMBNAIL + 2 * _FRAME
+    step = side + _LINE * max((len(tile.lines) for tile in tiles), default=0) + 10
+    height, width = max(40, -(-len(tiles) // columns) * step), max(columns * _STEP, 400)
+    canvas, faults = np.full((height, width, 3), 255, np.uint8), []
+    whole = left + (width + 10) / DPI, max(height / DPI, least)
+    figure = Figure(figsize=whole)
+    box = left / whole[0], 1 - height / DPI / whole[1], width / DPI / whole[0], height / DPI / whole[1]
+    ax = figure.add_axes(box)
+    ax.set_axis_off()
+    cards = []
     for k, tile in enumerate(tiles):
-        x, y = left + 0.12 + k % columns * _TILE, height - head - k // columns * step
-        ax = figure.add_axes((x / width, (y - _THUMB) / height, _THUMB / width, _THUMB / height))
-        _draw_tile(tile, ax)
-        write_on(figure, x / width, (y - _THUMB - 0.05) / height, "\n".join(tile.lines), va="top", fontsize=7,
-                 linespacing=1.15)  # fmt: skip
-    return figure
-
-
-def _draw_tile(tile: Tile, ax: Axes) -> None:
-    picture = _thumbnail(tile.category, tile.i)
-    if picture is None:
-        write(ax, 0.5, 0.5, "image cannot\nbe read", ha="center", va="center", fontsize=8)
-    else:
-        ax.imshow(picture, interpolation="nearest")
-    for spine in ax.spines.values():
-        spine.set(color=tile.color, linewidth=3)
-    ax.set(xticks=[], yticks=[])
-    write(ax, 0.05, 0.95, tile.letters, va="top", fontsize=9, color="white", weight="bold",
-          bbox=dict(boxstyle="square,pad=0.2", facecolor=tile.color, linewidth=0))  # fmt: skip
-
-
-def _thumbnail(category: Category, i: int) -> UInt8[ndarray, "h w 3"] | None:
-    try:
-        return np.asarray(Image.open(io.BytesIO(thumbnail(category, i))).convert("RGB"))
-    except PNIError:
-        return None
-
-
-def many(n: int, one: str, several: str = "") -> str:
-    """`1 image`, `2 images`."""
-    return f"{n:,} {one if n == 1 else several or one + 's'}"
+        x, y = k % columns * _STEP + 6, k // columns * step
+        canvas[y : y + side, x : x + side] = np.round(255 * np.array(to_rgb(tile.color)))
+        try:
+            picture = thumbnail(tile.category, tile.i)
+        except PNIError as fault:
+            faults.append(str(fault))
+            picture = np.full((THUMBNAIL, THUMBNAIL, 3), 235, np.uint8)
+            write(ax, (x + side / 2) / width, 1 - (y + side / 2) / height, "image cannot\nbe read", ha="center",
+                  va="center", fontsize=8)  # fmt: skip
+        canvas[y + _FRAME : y + side - _FRAME, x + _FRAME : x + side - _FRAME] = picture
+        write(ax, (x + 6) / width, 1 - (y + 6) / height, tile.letters, va="top", fontsize=8, color="white",
+              weight="bold", bbox=dict(boxstyle="square,pad=0.2", facecolor=tile.color, linewidth=0))  # fmt: skip
+        write(ax, x / width, 1 - (y + side + 3) / height, "\n".join(tile.lines), va="top", fontsize=7,
+              linespacing=1.15)  # fmt: skip
+        place = (left * DPI + x) / DPI / whole[0], y / DPI / whole[1], side / DPI / whole[0], step / DPI / whole[1]
+        cards.append(Card(ImageRef(tile.category.key, tile.i), "\n".join([tile.name, *tile.lines]), place))
+    ax.imshow(canvas, interpolation="nearest", aspect="auto")
+    if not tiles:
+        write_on(figure, box[0] + 0.1 / whole[0], 1 - 0.2 / whole[1], nothing, va="center", fontsize=11)
+    return View(words, figure, next(iter(faults), ""), cards)

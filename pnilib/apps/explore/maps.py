@@ -1,7 +1,7 @@
 """The maps of one test image: those that the run kept, what its fitted model can add, and which model explains which.
 
 Results of one fit belong together: maps that stand side by side, and the settings that a pixel is explained under, are
-of the same run, backbone and seed as the result that is looked at (`Scored.suffix`).
+of the same run, backbone and seed as the result that is looked at (`SettingResult.suffix`).
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pnilib.apps.explore.category import Category
 from pnilib.apps.explore.pictures import scale
-from pnilib.apps.explore.results import Scored
+from pnilib.apps.explore.results import SettingResult
 from pnilib.config import PNIConfig
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
@@ -44,7 +44,7 @@ def maps_of(category: Category, i: int, labels: tuple[str, ...] = ()) -> dict[st
     """Label -> map of test image i: those of `labels` that the run kept, and beside them those of SIDE_BY_SIDE of the
     same fits (none given: of the first); of A, B, position and E also those that the fit's model computes, where the
     run keeps it and the data set is at hand."""
-    found: dict[str, ndarray] = {}
+    maps: dict[str, ndarray] = {}
     suffixes = []
     for label in labels:
         with suppress(PNIError):  # a result that nobody has
@@ -53,15 +53,15 @@ def maps_of(category: Category, i: int, labels: tuple[str, ...] = ()) -> dict[st
         beside = {name: name + suffix for name in SIDE_BY_SIDE}
         mine = [label for label in labels if label in category.results and category.results[label].suffix == suffix]
         shown = list(dict.fromkeys([*beside.values(), *mine]))
-        kept = {label: maps for label in shown if (maps := _kept(category, label)) is not None}
-        found_here = {label: np.array(maps[i]) for label, maps in kept.items()}
-        missing = [name for name in COMPUTED if beside[name] not in found_here]
+        kept = {label: all_maps for label in shown if (all_maps := _kept(category, label)) is not None}
+        here = {label: np.array(all_maps[i]) for label, all_maps in kept.items()}
+        missing = [name for name in COMPUTED if beside[name] not in here]
         if missing and (base := base_result(category, suffix)) is not None:
             own = {name: result.config for name in missing if (result := category.results.get(beside[name]))}
             computed = _compute(category, i, base, {name: own.get(name, base.config.under(name)) for name in missing})
-            found_here |= {beside[name]: one for name, one in computed.items()}
-        found |= {label: found_here[label] for label in shown if label in found_here}
-    return found
+            here |= {beside[name]: anomaly_map for name, anomaly_map in computed.items()}
+        maps |= {label: here[label] for label in shown if label in here}
+    return maps
 
 
 def _kept(category: Category, label: str) -> Float32[ndarray, "n h w"] | None:
@@ -69,24 +69,24 @@ def _kept(category: Category, label: str) -> Float32[ndarray, "n h w"] | None:
 
 
 def _compute(
-    category: Category, i: int, base: Scored, configs: dict[str, PNIConfig]
+    category: Category, i: int, base: SettingResult, configs: dict[str, PNIConfig]
 ) -> dict[str, Float32[ndarray, "h w"]]:
     try:
         model = category.model(base)
         variants = {name: config for name, config in configs.items() if name in model.settings}
         image = category.image(i, model.config.geometry)
         predicted = model.with_config(**base.config.to_dict()).predict_variants(image[None], variants)
-        return {name: one.maps[0] for name, one in predicted.items()}
+        return {name: prediction.maps[0] for name, prediction in predicted.items()}
     except PNIError:
         return {}  # without the model or the image the kept maps must do
 
 
-def base_result(category: Category, suffix: str = "") -> Scored | None:
+def base_result(category: Category, suffix: str = "") -> SettingResult | None:
     """E, or else A, of one fit: whose fitted model and settings compute what the run did not keep."""
     return category.results.get(f"E{suffix}") or category.results.get(f"A{suffix}")
 
 
-def explained_by(category: Category, label: str) -> tuple[Scored, PNIConfig]:
+def explained_by(category: Category, label: str) -> tuple[SettingResult, PNIConfig]:
     """The result whose model explains a pixel under `label`, and the configuration: a result's own, or that of E's
     model under a setting that the run has no result of.  Raises PNIError for neither."""
     if (result := category.results.get(label)) is not None:
@@ -128,8 +128,8 @@ def change_of_refinement(
         if result is None or result.setting != "PNI" or (base := f"E{result.suffix}") not in maps:
             continue
         levels = []
-        for one in (label, base):
-            low, high = scale(category, one)
-            levels.append((maps[one] - np.float32(low)) / np.float32(high - low))
+        for name in (label, base):
+            low, high = scale(category, name)
+            levels.append((maps[name] - np.float32(low)) / np.float32(high - low))
         return levels[0] - levels[1]
     return None

@@ -1,7 +1,4 @@
-"""Pictures of a run as PNG: thumbnails, images, maps on their category's one colour scale, overlays, signed changes.
-
-Bytes, not files: nothing is written.  Each reader of pictures (widgets, pages, exports) takes them from here.
-"""
+"""Pixels of a run for its views: thumbnails of test images, crops of training images, and the colour scale of maps."""
 
 import base64
 import dataclasses
@@ -11,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from matplotlib import colormaps
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -22,24 +18,15 @@ from pnilib.data.images import read_image
 from pnilib.errors import PNIError
 from pnilib.plots.images import crop_patch
 
-__all__ = ["THUMBNAIL", "change_colours", "crop", "data_url", "map_colours", "png", "rgb", "scale", "thumbnail"]
+__all__ = ["THUMBNAIL", "crop", "data_url", "rgb", "scale", "thumbnail"]
 
 THUMBNAIL = 112
 """px, side of a thumbnail."""
-MAP_COLOURS = "magma"
-CHANGE_COLOURS = "RdBu_r"
 
 
-def png(pixels: UInt8[ndarray, "h w 3"] | UInt8[ndarray, "h w 4"]) -> bytes:
-    """Fast to write: compression level 1."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG", compress_level=1)
-    return out.getvalue()
-
-
-def data_url(blob: bytes, kind: str = "png") -> str:
-    """For a page that holds its pictures."""
-    return f"data:image/{kind};base64,{base64.b64encode(blob).decode()}"
+def data_url(blob: bytes, kind: str = "image/png") -> str:
+    """A file within a page."""
+    return f"data:{kind};base64,{base64.b64encode(blob).decode()}"
 
 
 def rgb(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
@@ -51,46 +38,30 @@ def scale(category: Category, label: str) -> tuple[float, float]:
     """Colour scale (low, high) of a result's maps, the same for all images of the category: median and 99.9 % quantile
     of all test pixels, as in the figures of the run.  A map that the run has no result for is on the scale of its fit's
     E."""
-    near = [one for one in category.results.values() if one.setting == "E" and label.endswith(one.suffix)]
-    fallback = max(near, key=lambda one: len(one.suffix), default=category.first)
+    near = [result for result in category.results.values() if result.setting == "E" and label.endswith(result.suffix)]
+    fallback = max(near, key=lambda result: len(result.suffix), default=category.first)
     result = category.results.get(label, fallback)
     low, high = result.facts["limits"]
     return float(low), float(high) if high > low else float(low) + 1e-6
 
 
-def map_colours(
-    anomaly_map: Float[ndarray, "h w"], limits: tuple[float, float], *, clear: bool = False
-) -> UInt8[ndarray, "h w 4"]:
-    """A map between `limits`; `clear`: see-through at the lower limit, for an overlay."""
-    low, high = limits
-    level = np.clip((np.asarray(anomaly_map, np.float32) - low) / max(high - low, 1e-12), 0, 1)
-    colours = colormaps[MAP_COLOURS](level, bytes=True)
-    if clear:
-        colours[..., 3] = (255 * level).astype(np.uint8)
-    return colours
-
-
-def change_colours(change: Float[ndarray, "h w"], most: float) -> UInt8[ndarray, "h w 4"]:
-    """A signed change: blue below 0, white at 0, red above; full colour at +-`most`."""
-    return colormaps[CHANGE_COLOURS](np.clip(change / max(2 * most, 1e-12) + 0.5, 0, 1), bytes=True)
-
-
-def crop(category: Category, train_image: int, train_cell: int, grid: tuple[int, int], context: int) -> bytes:
-    """PNG of a training patch and `context` cells on each side.  Raises PNIError where the data set is not at hand."""
+def crop(
+    category: Category, train_image: int, train_cell: int, grid: tuple[int, int], context: int
+) -> UInt8[ndarray, "h w 3"]:
+    """A training patch and `context` cells on each side.  Raises PNIError where the data set is not at hand."""
     paths = category.train.samples["image_path"]
     if not 0 <= train_image < len(paths):
         raise PNIError(f"{category.root}: has {len(paths)} training images, the run knew number {train_image}")
-    return png(
-        rgb(crop_patch(_read(str(paths.iloc[train_image]), category.geometry) / 255, train_cell, grid, context=context))
-    )
+    image = _read(str(paths.iloc[train_image]), category.geometry) / 255
+    return rgb(crop_patch(image, train_cell, grid, context=context))
 
 
-def thumbnail(category: Category, i: int) -> bytes:
-    """JPEG of test image i, about 4 kB; those made last are kept.  Raises PNIError for an image that cannot be read."""
+def thumbnail(category: Category, i: int) -> UInt8[ndarray, "h w 3"]:
+    """Test image i; those made last are kept, as JPEG of about 4 kB.  Raises PNIError for one that cannot be read."""
     geometry = category.geometry
     whole = max(THUMBNAIL, round(geometry.resize * THUMBNAIL / geometry.crop))
     small = dataclasses.replace(geometry, resize=whole, crop=THUMBNAIL)
-    return _thumbnail(category.test_path(i), small)
+    return np.asarray(Image.open(io.BytesIO(_thumbnail(category.test_path(i), small))))
 
 
 @lru_cache(maxsize=64)

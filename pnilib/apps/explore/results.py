@@ -23,23 +23,24 @@ from pnilib.store.text import read_json
 if TYPE_CHECKING:
     from pnilib.apps.explore.category import Category
 
-__all__ = ["Scored", "read_unit"]
+__all__ = ["SettingResult", "read_unit"]
 
 COLUMNS = ["image", "label", "defect_type", "score"]
 
 
 @dataclass(frozen=True)
-class Scored:
+class SettingResult:
     """One setting's result on all test images of a category.
 
-    label: the setting; with the seed, backbone or run it came from where that is not the first.  place: its artefact.
+    label: the setting; with the seed, backbone or run it came from where that is not the first.  artefact: its folder,
+    beside which its other files lie.
     unit: what unit.json says.  folder: of the unit.  suffix: what its label says beyond the setting; results of one
     fit share it.  home: the category of the run that it came from, with that run's data set.
     """
 
     label: str
     setting: str
-    place: Path
+    artefact: Path
     folder: Path
     unit: dict[str, Any]
     suffix: str = ""
@@ -51,7 +52,7 @@ class Scored:
 
         Raises PNIError when the file is missing, damaged, empty, or holds a score that is no number.
         """
-        file = self.place.with_name(self.place.name + ".scores.csv")
+        file = self.artefact.with_name(self.artefact.name + ".scores.csv")
         try:
             table = pd.read_csv(file, keep_default_na=False, dtype={"image": str, "defect_type": str})
             scores = table["score"].astype(np.float32).astype(np.float64)
@@ -66,12 +67,12 @@ class Scored:
     def facts(self) -> dict[str, Any]:
         """metrics (None where undefined), notes, limits: as the tables of the run have them."""
         try:
-            facts = read_json(self.place / "meta.json")
+            facts = read_json(self.artefact / "meta.json")
             metrics = {name: None if value is None else float(value) for name, value in facts["metrics"].items()}
             low, high = map(float, facts["limits"])
             return facts | {"metrics": metrics, "limits": (low, high), "config": dict(facts["config"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise PNIError(f"{self.place}: is missing or damaged: delete {self.folder} and run again") from None
+            raise PNIError(f"{self.artefact}: is missing or damaged: delete {self.folder} and run again") from None
 
     def metric(self, name: str) -> float:
         """Of `pnilib.evaluation.METRICS`; NaN where undefined."""
@@ -82,7 +83,7 @@ class Scored:
     def maps(self) -> Float32[ndarray, "n h w"] | None:
         """Memory-mapped, anew each time, so that what was read leaves the memory; or None where the run did not keep
         them.  Raises PNIError for a file of another size."""
-        file = self.place.with_name(self.place.name + ".maps.npy")
+        file = self.artefact.with_name(self.artefact.name + ".maps.npy")
         if not file.exists():
             return None
         try:

@@ -8,16 +8,30 @@ one category and one result; over several categories each image is judged by its
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from pnilib.apps.explore.opened import Category, Exploration, Scored
+from pnilib.apps.explore.run import Category, Exploration, SettingResult
 from pnilib.errors import PNIError
 
-__all__ = ["OUTCOMES", "PAPER_ERRORS", "Counts", "Filter", "changed_sides", "counts", "default_threshold", "samples"]
+__all__ = [
+    "OUTCOMES",
+    "PAPER_ERRORS",
+    "Counts",
+    "Filter",
+    "category_counts",
+    "changed_sides",
+    "counts",
+    "default_threshold",
+    "is_mvtec",
+    "sample",
+    "samples",
+]
 
 OUTCOMES = ("false positive", "false negative", "true positive", "true negative", "unknown")
 """`unknown`: the image has no label."""
@@ -87,7 +101,7 @@ class Filter:
         return table[keep]
 
 
-def default_threshold(result: Scored) -> float:
+def default_threshold(result: SettingResult) -> float:
     """Of I-F1-max on the test images; without both classes the normal-only one; else the highest score."""
     for name in ("i_threshold", "normal_threshold"):
         if math.isfinite(value := result.metric(name)):
@@ -122,6 +136,13 @@ def samples(opened: Exploration, label: str, thresholds: dict[str, float] | None
         raise PNIError(f"{opened.folder}: has no result {label!r}: choose one of {', '.join(opened.labels)}")
     columns = ["category", "index", "image", "label", "defect_type", "score", "threshold", "margin", "outcome"]
     return pd.concat(parts, ignore_index=True)[columns].sort_values("margin", ascending=False, kind="stable")
+
+
+def sample(category: Category, i: int, label: str, threshold: float | None = None) -> dict[str, Any]:
+    """One image's row of `samples`.  Raises PNIError for a result that the category lacks."""
+    chosen = {} if threshold is None else {category.key: threshold}
+    table = samples(Exploration(Path(category.name), {category.key: category}), label, chosen)
+    return {str(name): value for name, value in table[table["index"] == i].iloc[0].items()}
 
 
 def _outcomes(scores: Float[ndarray, " n"], labels: ndarray, threshold: float) -> ndarray:

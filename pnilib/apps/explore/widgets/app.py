@@ -1,6 +1,6 @@
 """The explorer on the screen: samples under a threshold, one image and its pixels, two results compared.
 
-Thin: what is shown is computed in `pnilib.apps.explore`, and every name from a run is escaped or shown as plain text.
+Thin: its views are those of `pnilib.apps.explore.figures`, and every name from a run is escaped or shown as plain text.
 """
 
 from html import escape
@@ -10,14 +10,16 @@ from typing import Any
 import ipywidgets as W
 from IPython.display import display
 
+from pnilib.apps.explore.export import page_html
 from pnilib.apps.explore.notes import Notes
-from pnilib.apps.explore.opened import Exploration, open_exploration
 from pnilib.apps.explore.pictures import data_url
 from pnilib.apps.explore.prepare import prepare
+from pnilib.apps.explore.run import Exploration, open_exploration
+from pnilib.apps.explore.view import ImageRef, stacked
 from pnilib.apps.explore.widgets.compare_tab import CompareTab
 from pnilib.apps.explore.widgets.image_tab import ImageTab
 from pnilib.apps.explore.widgets.samples_tab import SamplesTab
-from pnilib.apps.explore.widgets.state import ALL, State, told
+from pnilib.apps.explore.widgets.state import ALL, State, show_errors
 from pnilib.errors import PNIError
 
 __all__ = ["Explorer", "explore", "page"]
@@ -34,9 +36,9 @@ def explore(
     run, other: the --store of `pni reproduce`, or the --out of `pni fit` or `pni score`, opened by `open_exploration`.
     notes: the CSV of the reader's notes; default notes.csv in the run.  Raises PNIError as `open_exploration` does.
     """
-    for one in (run, other):
-        if one is not None:
-            prepare(one, data=data, progress=True)
+    for folder in (run, other):
+        if folder is not None:
+            prepare(folder, data=data, progress=True)
     return _explorer(run, data, other, notes, may_point=True)
 
 
@@ -61,7 +63,7 @@ class Explorer(W.VBox):  # type: ignore[misc]
     """Three tabs over one `State`; the tabs' own attributes are their widgets."""
 
     def __init__(self, opened: Exploration, notes: Notes, *, may_point: bool = True) -> None:
-        self.state = State(opened, notes)
+        self.state = State(opened, notes, self._open)
         keys = list(opened.categories)
         title = W.HTML(f"<b style='font-size:18px'>{escape(opened.folder.resolve().name)}</b>")
         if opened.unfinished:
@@ -74,9 +76,9 @@ class Explorer(W.VBox):  # type: ignore[misc]
         self.category = W.Dropdown(options=choices, description="category").add_class("pni-category")
         self.export = W.Button(description="view as PNG", icon="download").add_class("pni-export-view")
         self.taken = W.HTML().add_class("pni-taken")
-        self.samples = SamplesTab(self.state, self._open)
+        self.samples = SamplesTab(self.state)
         self.image = ImageTab(self.state, may_point=may_point)
-        self.compare = CompareTab(self.state, self._open)
+        self.compare = CompareTab(self.state)
         self.tabs = W.Tab([self.samples, self.image, self.compare], layout=W.Layout(width="100%"))
         for k, name in enumerate(("Samples", "Image and pixel", "Compare")):
             self.tabs.set_title(k, name)
@@ -91,7 +93,7 @@ class Explorer(W.VBox):  # type: ignore[misc]
         self.export.on_click(self._export_view)
         self._chosen()
 
-    @told
+    @show_errors
     def _chosen(self, *_: Any) -> None:
         self.state.say("")
         self.state.label, self.state.key = self.result.value, self.category.value
@@ -106,17 +108,17 @@ class Explorer(W.VBox):  # type: ignore[misc]
         elif self.tabs.selected_index == COMPARE:
             self.compare.refresh()
 
-    @told
+    @show_errors
     def _turned(self, change: dict[str, Any]) -> None:
         if change["new"] == IMAGE:
             self.image.refresh()
         elif change["new"] == COMPARE:
             self.compare.refresh()
 
-    @told
-    def _open(self, key: str, i: int) -> None:
+    @show_errors
+    def _open(self, image: ImageRef) -> None:
         self.state.say("")
-        self.show(key, i)
+        self.show(*image)
 
     def show(self, key: str, i: int) -> None:
         """Show test image i of a category.  Raises PNIError for one that the run has not."""
@@ -126,48 +128,24 @@ class Explorer(W.VBox):  # type: ignore[misc]
         self.image.show(key, i)
 
     def _moved(self) -> None:
-        self.samples.gallery.pictures = self.compare.gallery.pictures = {}
-        self.samples.turn(0)
+        self.samples.forget_pictures()
         if self.image.chosen is not None:
             self.image.refresh()
-        if self.compare.plot is not None:
+        if self.compare.views:
             self.compare.refresh()
 
     # -- take away -----------------------------------------------------------------------------
 
-    @told
+    @show_errors
     def _export_selection(self, _: Any) -> None:
-        from pnilib.apps.explore.export import (
-            page_html,  # the figures' libraries take a second that opening need not wait
-        )
-
         html = page_html(self.state.part, self.samples.shown, self.state.label, self.state.notes)
         self._offer(html.encode(), "selection.html", "text/html")
 
-    @told
+    @show_errors
     def _export_view(self, _: Any) -> None:
-        from pnilib.apps.explore.export import figure_png
-        from pnilib.apps.explore.figures import draw_changes, draw_image, draw_pixel, draw_samples, draw_threshold
-
-        state, image = self.state, self.image
-        at = state.thresholds.get(state.label, {})
-        if self.tabs.selected_index == SAMPLES:
-            figures = [draw_threshold(state.part, state.label, at), draw_samples(state.opened, self.samples.shown)]
-        elif self.tabs.selected_index == IMAGE:
-            if image.chosen is None:
-                raise PNIError("choose an image first")
-            category, i = image.chosen
-            names = list(image.maps)
-            limits = {name: state.threshold(name, category.key) for name in names if name in category.results}
-            figures = [draw_image(state.opened, category.key, i, names, limits)]
-            if image.pixel is not None and (name := image.setting.value) is not None:
-                figures.append(draw_pixel(state.opened, category.key, i, name, *image.pixel, limits.get(name)))
-        else:
-            compare = self.compare
-            figures = [draw_changes(state.opened, state.label, compare.base.value, compare.thresholds)]
-        self._offer(figure_png(figures), "view.png", "image/png")
+        self._offer(stacked(self.tabs.children[self.tabs.selected_index].views), "view.png", "image/png")
 
     def _offer(self, blob: bytes, name: str, kind: str) -> None:
         """A link that saves it: nothing is written on this side."""
-        url = data_url(blob).replace("image/png", kind, 1)
+        url = data_url(blob, kind)
         self.taken.value = f"<a download='{name}' href='{url}'>save {name} ({len(blob) / 1e6:.1f} MB)</a>"

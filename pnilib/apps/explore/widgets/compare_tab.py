@@ -1,37 +1,29 @@
 """Third tab: two results of the same images, and which images changed sides."""
 
-from collections.abc import Callable
-from html import escape
 from typing import Any
 
 import ipywidgets as W
 
-from pnilib.apps.explore.samples import changed_sides
-from pnilib.apps.explore.widgets.gallery import Gallery
-from pnilib.apps.explore.widgets.scatter import ScatterPlot
-from pnilib.apps.explore.widgets.state import PAGE, State, told
+from pnilib.apps.explore.figures import draw_changes
+from pnilib.apps.explore.view import View
+from pnilib.apps.explore.widgets.figure import FigureView
+from pnilib.apps.explore.widgets.state import PAGE, State, show_errors
+from pnilib.errors import PNIError
 
 __all__ = ["CompareTab"]
 
 
 class CompareTab(W.VBox):  # type: ignore[misc]
-    """The result that is looked at (`State.label`) against another one.
+    """The result that is looked at (`State.label`) against another one; a click on a point or thumbnail opens it."""
 
-    `on_image(category, index)` is called for a clicked point or thumbnail.
-    """
-
-    def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
-        self.state, self._on_image = state, on_image
+    def __init__(self, state: State) -> None:
+        self.state = state
         self.base = W.Dropdown(options=state.opened.labels, description="against").add_class("pni-base")
         self.base.value = self._fitting()
-        self.plot: ScatterPlot | None = None
-        self.plot_box = W.VBox()
-        self.sides = W.HTML().add_class("pni-sides")
-        self.gallery = Gallery()
-        super().__init__([self.base, self.sides, self.plot_box, self.gallery])
+        self.sides = FigureView(lambda gesture: state.open_clicked(self.sides, gesture)).add_class("pni-sides")
+        super().__init__([self.base, self.sides])
         self.add_class("pni-compare")
         self.base.observe(self.refresh, "value")
-        self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")
 
     def _fitting(self) -> str:
         """What the shown result is best compared with: its counterpart of the second run; else the baseline."""
@@ -51,20 +43,18 @@ class CompareTab(W.VBox):  # type: ignore[misc]
         """Of ours and of base, as the reader moved them."""
         return [self.state.thresholds.get(label, {}) for label in (self.state.label, self.base.value)]
 
-    @told
+    @property
+    def views(self) -> list[View]:
+        """What is shown."""
+        return [] if self.sides.view is None else [self.sides.view]
+
+    @show_errors
     def refresh(self, *_: Any) -> None:
         """Draw both results as they are now."""
-        ours, base = self.state.label, self.base.value
-        table = changed_sides(self.state.opened, ours, base, self.thresholds)
-        changed = table[table["changed"] != ""]
-        n = changed["changed"].value_counts()
-        more = f"; the first {2 * PAGE} of them below" if len(changed) > 2 * PAGE else ""
-        self.sides.value = (
-            f"{escape(ours)} against {escape(base)}: {n.get('now right', 0)} images are right now that were wrong, "
-            f"{n.get('now wrong', 0)} are wrong now that were right, of {len(table):,}{more}."
-        )
-        if self.plot is None:
-            self.plot = ScatterPlot(self._on_image)
-            self.plot_box.children = (self.plot,)
-        self.plot.show(table, ours, base)
-        self.state.fill(self.gallery, changed.head(2 * PAGE), "score_ours", "outcome_ours")
+        state = self.state
+        try:
+            view = draw_changes(state.opened, state.label, self.base.value, self.thresholds, most=2 * PAGE)
+        except PNIError:
+            self.sides.show(None)
+            raise
+        state.show(view, self.sides)

@@ -1,42 +1,40 @@
 """First tab: all test images under a threshold that moves, with filters."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import ipywidgets as W
 import pandas as pd
-import plotly.graph_objects as go
 
-from pnilib.apps.explore.opened import Exploration
-from pnilib.apps.explore.samples import OUTCOMES, PAPER_ERRORS, Filter, counts, is_mvtec
-from pnilib.apps.explore.widgets.gallery import Gallery
-from pnilib.apps.explore.widgets.state import ALL, PAGE, State, told
-from pnilib.apps.explore.widgets.threshold import ThresholdPlot
+from pnilib.apps.explore.figures import NAMED_THRESHOLDS, draw_samples, draw_threshold
+from pnilib.apps.explore.samples import OUTCOMES, Filter
+from pnilib.apps.explore.view import View
+from pnilib.apps.explore.widgets.figure import FigureView
+from pnilib.apps.explore.widgets.state import ALL, PAGE, State, show_errors
 from pnilib.errors import PNIError
 
-__all__ = ["SamplesTab", "counts_html"]
-
-_NAMED = {"F1-optimal (test)": "i_threshold", "normal-only": "normal_threshold"}
+__all__ = ["SamplesTab"]
 
 _NONE = pd.DataFrame(columns=["category", "index", "image", "label", "defect_type", "score", "threshold", "outcome"])
 
 
 class SamplesTab(W.VBox):  # type: ignore[misc]
-    """`on_image(category, index)` is called for a clicked thumbnail.  shown: the rows that pass the filters."""
+    """table: `samples` of what is looked at.  shown: the rows that pass the filters.  A clicked thumbnail opens."""
 
-    def __init__(self, state: State, on_image: Callable[[str, int], None]) -> None:
+    def __init__(self, state: State) -> None:
         self.state = state
         self.page, self._quiet = 0, False
+        self._on_sheet: object = None
+        """what the thumbnails on the screen were drawn for."""
         self.table = self.shown = _NONE
         wide = W.Layout(width="560px")
         self.slider = W.FloatSlider(description="threshold", readout=False, layout=wide).add_class("pni-threshold")
         # a slider's own readout takes "0,5" for 0 and moves to its end
         self.exact = W.Text(continuous_update=False, layout=W.Layout(width="110px")).add_class("pni-exact")
-        self.jumps = {name: W.Button(description=name) for name in _NAMED}
-        self.counts = W.HTML().add_class("pni-counts")
-        self.plot = ThresholdPlot()
+        self.jumps = {name: W.Button(description=name) for name in NAMED_THRESHOLDS}
+        self.plot = FigureView().add_class("pni-counts")
         self.outcomes = W.SelectMultiple(options=OUTCOMES, rows=5, description="outcome").add_class("pni-outcomes")
         self.defects = W.SelectMultiple(options=[], rows=5, description="defect").add_class("pni-defects")
         self.text = W.Text(description="file name", placeholder="part of it").add_class("pni-text")
@@ -48,25 +46,24 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self.clear = W.Button(description="show all")
         narrow = W.Layout(width="48px")
         self.back, self.forward = (W.Button(description=sign, layout=narrow) for sign in "\u25c0\u25b6")
-        self.where = W.Label().add_class("pni-where")
-        self.gallery = Gallery()
-        self.export = W.Button(description="selection as HTML", icon="download").add_class("pni-export-page")
+        self.sheet = FigureView(lambda gesture: state.open_clicked(self.sheet, gesture)).add_class("pni-sheet")
+        self.export = W.Button(description="selection as HTML", icon="download", layout=W.Layout(width="auto"))
+        self.export.add_class("pni-export-page")
         filters = W.HBox([self.outcomes, self.defects, W.VBox([self.text, W.HBox([self.low, self.high]), self.clear])])
-        turning = W.HBox([self.back, self.where, self.forward, self.export])
+        turning = W.HBox([self.back, self.forward, self.export])
         head = W.HBox([self.slider, self.exact, *self.jumps.values()])
-        super().__init__([head, self.counts, self.plot, filters, turning, self.gallery])
+        super().__init__([head, self.plot, filters, turning, self.sheet])
         self.add_class("pni-samples")
 
         self.slider.observe(self._slid, "value")
         self.exact.observe(self._typed, "value")
         for name, button in self.jumps.items():
-            button.on_click(lambda _, metric=_NAMED[name]: self._jump(metric))
+            button.on_click(lambda _, metric=NAMED_THRESHOLDS[name]: self._jump(metric))
         for widget in (self.outcomes, self.defects, self.text, self.low, self.high):
             widget.observe(self._filtered, "value")
         self.clear.on_click(self._show_all)
         self.back.on_click(lambda _: self.turn(-1))
         self.forward.on_click(lambda _: self.turn(1))
-        self.gallery.observe(lambda _: on_image(*self.gallery.place), "chosen")
 
     @contextmanager
     def _silent(self) -> Iterator[None]:
@@ -85,12 +82,14 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         with self._silent():
             self.slider.disabled = self.exact.disabled = not single
             self.exact.value = ""
-            self.slider.description = "threshold" if single else "(choose one)"
+            self.slider.description = "threshold" if single else "each its own"
             self.slider.tooltip = "" if single else "over several categories, each has its own: choose a category"
             self.defects.options = sorted(set(table["defect_type"]))
             if single:
                 result = state.opened.categories[state.key].results[state.label]
-                marks = {name: at for name, metric in _NAMED.items() if math.isfinite(at := result.metric(metric))}
+                marks = {
+                    name: at for name, metric in NAMED_THRESHOLDS.items() if math.isfinite(at := result.metric(metric))
+                }
                 at = state.threshold(state.label, state.key)
                 values = [*table["score"], *marks.values(), at]
                 room = 0.02 * (max(values) - min(values)) or 1.0
@@ -99,8 +98,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             self.low.value = self.high.value = ""  # another result's scores are on another scale
         for name, button in self.jumps.items():
             button.disabled = name not in marks
-        self.plot.show(table, "score" if single else "margin", marks)
-        self.page = 0
+        self.page, self._on_sheet = 0, None
         self._update(table)
 
     def empty(self) -> None:
@@ -110,9 +108,9 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             self.exact.value, self.defects.options = "", []
         for button in self.jumps.values():
             button.disabled = True
-        self.counts.value, self.table = "", _NONE
-        self.plot.draw(go.Figure())
-        self._filtered()
+        self.table = self.shown = _NONE
+        self.plot.show(None)
+        self.sheet.show(None)
 
     def set_threshold(self, threshold: float) -> None:
         """Of the shown result in the shown category."""
@@ -126,7 +124,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             self.exact.value = f"{threshold:.6g}"
         self._update(state.table())
 
-    @told
+    @show_errors
     def _slid(self, change: dict[str, Any]) -> None:
         """The browser rounds a value to the slider's steps and sends it back: that is no move of the reader's, and the
         threshold that is exactly a score must stay so."""
@@ -136,7 +134,7 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         if abs(change["new"] - at) > 0.5001 * self.slider.step:
             self.set_threshold(change["new"])
 
-    @told
+    @show_errors
     def _typed(self, change: dict[str, Any]) -> None:
         if self._quiet or self.exact.disabled:
             return
@@ -148,20 +146,18 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
             raise
         self.state.say("")
 
-    @told
+    @show_errors
     def _jump(self, metric: str) -> None:
         self.set_threshold(self.state.opened.categories[self.state.key].results[self.state.label].metric(metric))
 
     def _update(self, table: pd.DataFrame) -> None:
         """Everything that follows the threshold."""
         state = self.state
-        at = 0.0 if state.key == ALL else state.threshold(state.label, state.key)
-        self.plot.move(at, counts(table))
-        self.counts.value = counts_html(state.part, state.label, table)
+        state.show(draw_threshold(state.part, state.label, state.thresholds.get(state.label)), self.plot)
         self.table = table
         self._filtered()
 
-    @told
+    @show_errors
     def _filtered(self, change: Any = None) -> None:
         if self._quiet:
             return
@@ -182,14 +178,28 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
         self._filtered({})
 
     def turn(self, step: int) -> None:
-        """Pages of thumbnails."""
+        """Pages of thumbnails; those on the screen are drawn anew where what they say has changed."""
         last = max(0, (len(self.shown) - 1) // PAGE)
         self.page = min(max(self.page + step, 0), last)
-        rows = self.shown.iloc[self.page * PAGE : (self.page + 1) * PAGE]
         self.back.disabled, self.forward.disabled = self.page == 0, self.page == last
-        first = self.page * PAGE + 1 if len(rows) else 0
-        self.where.value = f"{first} to {self.page * PAGE + len(rows)} of {len(self.shown):,} samples, highest first"
-        self.state.fill(self.gallery, rows)
+        first = self.page * PAGE
+        rows = self.shown.iloc[first : first + PAGE]
+        said = ["category", "index", "outcome"] + ([] if self.state.key != ALL else ["threshold"])
+        on_sheet = (len(self.shown), first, rows[said].to_numpy().tolist())
+        if on_sheet != self._on_sheet and len(self.table):
+            view = draw_samples(self.state.opened, self.shown, most=PAGE, first=first)
+            self.state.show(view, self.sheet)
+            self._on_sheet = None if view.fault else on_sheet
+
+    def forget_pictures(self) -> None:
+        """The data set was found elsewhere: draw the thumbnails anew."""
+        self._on_sheet = None
+        self.turn(0)
+
+    @property
+    def views(self) -> list[View]:
+        """What is shown."""
+        return [figure.view for figure in (self.plot, self.sheet) if figure.view is not None]
 
 
 def _rescale(slider: W.FloatSlider, low: float, high: float, value: float) -> None:
@@ -208,29 +218,6 @@ def _number(text: str, otherwise: float | None = None) -> float:
         return otherwise
     one_comma = text.count(",") == 1 and "." not in text
     with suppress(ValueError):
-        if math.isfinite(found := float(text.replace(",", ".") if one_comma else text)):
-            return found
+        if math.isfinite(value := float(text.replace(",", ".") if one_comma else text)):
+            return value
     raise PNIError(f"{text!r}: is not a number: write for instance 0.5")
-
-
-def counts_html(part: Exploration, label: str, table: pd.DataFrame) -> str:
-    """Confusion, rates, and where they can be compared the paper's."""
-    found = counts(table)
-
-    def rate(value: float) -> str:
-        return "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
-
-    unknown = table[table["label"] < 0]
-    parts = [
-        f"<b>TP {found.tp}</b> <b>FP {found.fp}</b> <b>FN {found.fn}</b> <b>TN {found.tn}</b>",
-        f"F1 {rate(found.f1)}", f"FPR {rate(found.fpr)}", f"FNR {rate(found.fnr)}",
-    ]  # fmt: skip
-    if len(unknown):
-        called = int((unknown["score"] >= unknown["threshold"]).sum())
-        parts.append(f"{len(unknown)} of unknown label, {called} of them called defective")
-    if all(is_mvtec(category) for category in part.categories.values()) and label.startswith("PNI"):
-        parts.append(
-            f"paper, PNI (ensemble), all of MVTec AD: FP {PAPER_ERRORS['fp']}, FN {PAPER_ERRORS['fn']} of "
-            f"{PAPER_ERRORS['n_normal']} normal and {PAPER_ERRORS['n_defective']:,} defective"
-        )
-    return f"<span style='font-size:14px'>{' &nbsp; '.join(parts)}</span>"

@@ -51,11 +51,11 @@ def test_a_finished_run_has_what_its_files_say(tiny_store: Path) -> None:
     for category in opened.categories.values():
         assert category.older == []
         for result in category.results.values():
-            kept = pd.read_csv(f"{result.place}.scores.csv")
+            kept = pd.read_csv(f"{result.artefact}.scores.csv")
             assert result.table["image"].tolist() == kept["image"].tolist() == category.names
             assert result.table["score"].tolist() == kept["score"].astype(np.float32).tolist()
             assert result.table["label"].tolist() == kept["label"].tolist() == category.labels.tolist()
-            said = json.loads((result.place / "meta.json").read_text())["metrics"]
+            said = json.loads((result.artefact / "meta.json").read_text())["metrics"]
             assert set(said) == set(METRICS)
             for name, value in said.items():
                 assert np.array_equal(result.metric(name), np.nan if value is None else value, equal_nan=True)

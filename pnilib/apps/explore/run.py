@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pnilib.apps.explore.category import Category
-from pnilib.apps.explore.results import Scored, read_unit
+from pnilib.apps.explore.results import SettingResult, read_unit
 from pnilib.apps.reproduce.plan import slug
 from pnilib.errors import PNIError
 from pnilib.store.text import read_json
 
-__all__ = ["Category", "Exploration", "Scored", "open_exploration"]
+__all__ = ["Category", "Exploration", "SettingResult", "open_exploration"]
 
 ORDER = ("PNI", "PNI (ensemble)", "E", "position", "B", "A", "released")
 """Settings that a reader looks for first; the others follow by name."""
@@ -34,9 +34,9 @@ class Exploration:
     @property
     def labels(self) -> list[str]:
         """Of results that any category has, best known first."""
-        found = dict.fromkeys(label for category in self.categories.values() for label in category.results)
+        labels = dict.fromkeys(label for category in self.categories.values() for label in category.results)
         rank = {name: k for k, name in enumerate(ORDER)}
-        return sorted(found, key=lambda label: rank.get(label, len(rank)))
+        return sorted(labels, key=lambda label: rank.get(label, len(rank)))
 
     @property
     def home(self) -> Path:
@@ -124,9 +124,9 @@ def _open(run: Path, data: Path | str | None) -> Exploration:
 
 def _unit_folders(run: Path) -> list[Path]:
     """Folders that are or would be units: of a store and of parts of it, and the scored ones of fitted models."""
-    found = {path.parent for depth in range(6) for path in run.glob("*/" * depth + "unit.json")}
-    found |= {path for depth in range(4) for path in run.glob("*/" * depth + "seed*/*-*") if path.is_dir()}
-    return sorted(found)
+    folders = {path.parent for depth in range(6) for path in run.glob("*/" * depth + "unit.json")}
+    folders |= {path for depth in range(4) for path in run.glob("*/" * depth + "seed*/*-*") if path.is_dir()}
+    return sorted(folders)
 
 
 def _why(folder: Path) -> str:
@@ -164,15 +164,15 @@ def _category(units: Sequence[tuple[Path, dict[str, Any]]], data: Path | str | N
     images = None if at is None else Path(at if data is None else data)
     root = Path(source["root"] if data is None or images is not None else data)
     category = Category(source["dataset"], source["category"], root, dict(source["options"]), {}, older, images)
-    found = {}
+    results = {}
     for folder, unit in newest.values():
         where = [] if unit["member"] in (first_member, "ensemble") else [unit["member"]]
         where += [] if unit["seed"] == first_seed else [f"seed {unit['seed']}"]
         for setting in unit["settings"]:
             suffix = "".join(f", {word}" for word in where)
             label = f"{setting}{suffix}"
-            found[label] = Scored(label, setting, folder / slug(setting), folder, unit, suffix, category)
+            results[label] = SettingResult(label, setting, folder / slug(setting), folder, unit, suffix, category)
     rank = {name: k for k, name in enumerate(ORDER)}
-    ordered = sorted(found, key=lambda label: (rank.get(label, len(rank)), "," in label, label))
-    category.results = {label: found[label] for label in ordered}
+    ordered = sorted(results, key=lambda label: (rank.get(label, len(rank)), "," in label, label))
+    category.results = {label: results[label] for label in ordered}
     return category
