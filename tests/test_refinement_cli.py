@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from test_cli import picture_size, pni, refused
+from tiny_grid import OVERRIDES
 
 from pnilib.data import load_dataset
 from pnilib.demo import make_demo
@@ -18,10 +19,7 @@ from pnilib.evaluation import evaluate
 from pnilib.refinement import training
 from pnilib.store.artefacts import exclusive
 
-SMALL = {
-    "image_resize": 64, "image_crop": 64, "dim": 16, "emb_ratio": 0.1, "calibration_images": 3, "pool_images": 8,
-    "refine_iterations": 3, "refine_batch": 4, "refine_crop": 32,
-}  # fmt: skip
+SMALL = OVERRIDES | {"calibration_images": 3, "pool_images": 8, "refine_iterations": 3, "refine_batch": 4}
 QUIET = ["--device", "cpu", "--quiet"]
 NAMES = ("cable", "tiles")
 
@@ -37,7 +35,7 @@ def fitted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`pni fit` of both categories; copy it before writing to it."""
     out = tmp_path_factory.mktemp("runs")
     changes = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    assert pni("fit", "-d", "demo", "-r", demo, "-o", out, "--profile", "smoke", *changes, *QUIET) == 0
+    assert pni("fit", "-d", "demo", "-r", demo, "-o", out, "--profile", "scattering", *changes, *QUIET) == 0
     return out
 
 
