@@ -141,7 +141,7 @@ def test_a_killed_score_does_not_mix_refined_and_plain(
 ) -> None:
     from pnilib.apps import batch as scored
 
-    whole, calls = scored._score_one, []
+    whole, calls = scored.read_image, []
 
     def killed(*args: Any) -> Any:
         calls.append(args)
@@ -151,7 +151,7 @@ def test_a_killed_score_does_not_mix_refined_and_plain(
 
     images = demo / "cable" / "test" / "good"
     words = ("score", run / "cable", demo / "cable" / "test", "--out", tmp_path, *QUIET)
-    monkeypatch.setattr(scored, "_score_one", killed)
+    monkeypatch.setattr(scored, "read_image", killed)
     assert pni(*words) == 130
     assert pni(*words, "--refined") == 0
     total = len(pd.read_csv(tmp_path / "scores.csv"))
