@@ -1,6 +1,6 @@
 """Long-lived processes that do the same at the same moment, and commands that can be killed.
 
-All are forked from one process that has imported pnilib, which takes seconds.
+All are forked from one process that has imported what pnilib's commands load, which takes many seconds.
 """
 
 import multiprocessing
@@ -15,7 +15,13 @@ from threading import BrokenBarrierError
 from typing import Any
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pnilib.apps.cli", "pnilib.apps.notebooks.runner", "pnilib.apps.reproduce.outputs"])
+FORKS.set_forkserver_preload(
+    [
+        "pnilib.apps.cli.opening", "pnilib.apps.batch", "pnilib.apps.notebooks.runner", "pnilib.apps.reproduce.outputs",
+        "pnilib.apps.reproduce.schedule", "pnilib.detector.refine", "pnilib.demo", "pnilib.evaluation", "timm",
+        "torch._dynamo",
+    ]
+)  # fmt: skip
 
 STRESS = "PNILIB_STRESS" in os.environ
 """Set by `make stress`: many rounds instead of a few."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny_grid import OVERRIDES
 
 from pnilib.apps import cli
 from pnilib.apps import estimate as estimates
@@ -19,7 +20,8 @@ from pnilib.demo import make_demo
 from pnilib.detector.pni import PNI
 from pnilib.store.locks import lock_folder
 
-SMOKE = ["--profile", "smoke", "--device", "cpu", "--quiet"]
+SMOKE = ["--profile", "scattering", "--device", "cpu", "--quiet"]
+SMOKE += [word for name, value in OVERRIDES.items() if name != "combine" for word in ("--set", f"{name}={value}")]
 
 
 def pni(*words: object) -> int:
@@ -268,15 +270,15 @@ def test_score_new_images_and_resume(
 
     from pnilib.apps import batch as scored
 
-    whole, calls = scored._score_one, []
+    whole, calls = scored.read_image, []
 
-    def killed_at_the_third(*args: object) -> dict[str, object]:
-        calls.append(args[3])
+    def killed_at_the_third(path: Path, *args: object) -> object:
+        calls.append(path.name)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(*args)  # type: ignore[arg-type]
+        return whole(path, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scored, "_score_one", killed_at_the_third)
+    monkeypatch.setattr(scored, "read_image", killed_at_the_third)
     assert pni(*words) == 130
     assert "resumes" in capsys.readouterr().err
     assert pni(*words) == 0
@@ -285,7 +287,7 @@ def test_score_new_images_and_resume(
     assert table.image.tolist() == ["0.png", "1.png", "2.png", "text.png"]
     assert table.score.notna().tolist() == [True, True, True, False]
     assert "text.png" in table.problem.iloc[3]
-    assert picture_size(tmp_path / "out" / "heatmaps" / "0.png.png") == (96, 96)
+    assert picture_size(tmp_path / "out" / "heatmaps" / "0.png.png") == (64, 64)
 
 
 def test_ablation_is_a_view_of_reproduce(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

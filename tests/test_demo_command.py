@@ -3,6 +3,7 @@
 import multiprocessing
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from test_cli import pni, refused
 
+from pnilib import demo
 from pnilib.apps.cli import demo as module
 from pnilib.config import PNIConfig
 from pnilib.data import load_dataset
@@ -19,6 +21,14 @@ from pnilib.evaluation import evaluate
 from pnilib.store.text import read_json
 
 WORDS = ["--profile", "smoke", "--device", "cpu", "--workers", 2, "--quiet"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Demo data of a few small images, which the command takes for the whole."""
+    few = partial(demo.make_demo, n_train=5, n_good=2, n_per_defect=1, size=64)
+    monkeypatch.setattr(demo, "make_demo", few)
+    return few(tmp_path / "data", progress=False)
 
 
 @pytest.fixture
@@ -36,14 +46,14 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_side_by_side_is_what_each_is_alone(
-    demo_data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     settings = PNIConfig.profile("smoke").replace(setting="position", gate="soft")
-    alone = {name: load_dataset("demo", demo_data, name) for name in ("grain", "cable")}
+    alone = {name: load_dataset("demo", data, name) for name in ("grain", "cable")}
     made = fit_or_load(alone["cable"].train, settings, out / "cable")  # as an earlier run left it
     before = read_json(out / "cable" / "run.json")
-    words = ["-c", "grain", "-c", "cable", "--data", demo_data, "--notebooks", notebooks, "--out", out, *WORDS]
+    words = ["-c", "grain", "-c", "cable", "--data", data, "--notebooks", notebooks, "--out", out, *WORDS]
     assert pni("demo", *words) == 1, "a notebook failed"
     after = read_json(out / "cable" / "run.json")
     assert after | {"source": None} == before and after["source"]["category"] == "cable"
@@ -60,8 +70,8 @@ def test_side_by_side_is_what_each_is_alone(
     assert (out / "index.html").exists()
 
 
-def test_mistakes(demo_data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["demo", "--data", demo_data, "--notebooks", notebooks, "--out", tmp_path / "out", "--quiet"]
+def test_mistakes(data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["demo", "--data", data, "--notebooks", notebooks, "--out", tmp_path / "out", "--quiet"]
     assert "'cabel'" in refused(capsys, *words, "-c", "cabel")
     assert "--workers" in refused(capsys, *words, "--workers", 0)
     shutil.rmtree(notebooks)

@@ -15,7 +15,7 @@ from crew import STRESS, pni
 from tiny_grid import OVERRIDES, tiny_data
 
 SET = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
-SMALL = ["--profile", "smoke", "--device", "cpu", "--quiet", *SET]
+SMALL = ["--profile", "scattering", "--device", "cpu", "--quiet", *SET]
 CHANGING = {"seconds", "peak_memory", "commit", "made_by", "runs_by"}
 """What JSON says of the run itself."""
 

@@ -21,7 +21,7 @@ from pnilib.errors import PNIError
 from pnilib.metrics import bootstrap_interval
 from pnilib.store.files import write_json
 
-SMALL = ["--profile", "smoke", "--device", "cpu", "--quiet"]
+SMALL = ["--profile", "scattering", "--device", "cpu", "--quiet"]
 SMALL += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
 IMAGE, PIXEL = {"i_auroc", "i_f1_max", "fp", "fn"}, {"p_auroc", "aupro_30", "p_f1_max"}
 UNDEFINED = {"normals": IMAGE | PIXEL, "defects": IMAGE, "maskless": PIXEL, "unlabelled": IMAGE | PIXEL}

@@ -44,9 +44,9 @@ def scene(request):
     return scenes()[request.param]
 
 
-@pytest.mark.parametrize("limit", LIMITS)
-def test_exact_aupro_is_the_definition(scene, limit):
-    assert aupro(*scene, fpr_limit=limit) == pytest.approx(bench.brute_force_aupro(*scene, limit), abs=1e-12)
+def test_exact_aupro_is_the_definition(scene):
+    for limit in LIMITS:
+        assert aupro(*scene, fpr_limit=limit) == pytest.approx(bench.brute_force_aupro(*scene, limit), abs=1e-12)
 
 
 def test_aupro_by_hand():

@@ -34,16 +34,15 @@ def cases():
     ]
 
 
-@pytest.mark.parametrize("case", range(len(cases())))
-def test_auroc_is_the_share_of_correctly_ordered_pairs(case):
-    scores, labels = cases()[case]
-    wins = 0.0
-    for d in scores[labels == 1]:
-        for n in scores[labels == 0]:
-            wins += 1.0 if d > n else 0.5 if d == n else 0.0
-    pairs = np.sum(labels == 1) * np.sum(labels == 0)
-    assert image_auroc(scores, labels) == pytest.approx(wins / pairs, abs=1e-12)
-    assert image_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+def test_auroc_is_the_share_of_correctly_ordered_pairs():
+    for scores, labels in cases():
+        wins = 0.0
+        for d in scores[labels == 1]:
+            for n in scores[labels == 0]:
+                wins += 1.0 if d > n else 0.5 if d == n else 0.0
+        pairs = np.sum(labels == 1) * np.sum(labels == 0)
+        assert image_auroc(scores, labels) == pytest.approx(wins / pairs, abs=1e-12)
+        assert image_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 def test_auroc_by_hand():
@@ -51,18 +50,17 @@ def test_auroc_by_hand():
     assert image_auroc([3, 2, 2, 1], [1, 1, 0, 0]) == 3.5 / 4
 
 
-@pytest.mark.parametrize("case", range(len(cases())))
-def test_f1_max_is_the_best_of_all_thresholds(case):
-    scores, labels = cases()[case]
-    best = (-1.0, 0.0, 0.0, 0.0)
-    for threshold in np.unique(scores)[::-1]:
-        called = scores >= threshold
-        tp = np.sum(called & (labels == 1))
-        precision, recall = tp / np.sum(called), tp / np.sum(labels == 1)
-        f1 = 2 * precision * recall / (precision + recall) if tp else 0.0
-        if f1 > best[0] + 1e-12:
-            best = (f1, float(threshold), precision, recall)
-    assert f1_max(scores, labels) == pytest.approx(best, abs=1e-12)
+def test_f1_max_is_the_best_of_all_thresholds():
+    for scores, labels in cases():
+        best = (-1.0, 0.0, 0.0, 0.0)
+        for threshold in np.unique(scores)[::-1]:
+            called = scores >= threshold
+            tp = np.sum(called & (labels == 1))
+            precision, recall = tp / np.sum(called), tp / np.sum(labels == 1)
+            f1 = 2 * precision * recall / (precision + recall) if tp else 0.0
+            if f1 > best[0] + 1e-12:
+                best = (f1, float(threshold), precision, recall)
+        assert f1_max(scores, labels) == pytest.approx(best, abs=1e-12)
 
 
 def test_f1_max_by_hand():
@@ -75,35 +73,33 @@ def test_f1_max_prefers_the_highest_of_equal_thresholds():
     assert f1_max([3, 2, 2, 1], [1, 0, 0, 1]).threshold == 3.0
 
 
-@pytest.mark.parametrize("case", range(len(cases())))
-def test_f1_max_agrees_with_the_errors_counted_at_its_threshold(case):
-    scores, labels = cases()[case]
-    best = f1_max(scores, labels)
-    counts = error_counts(scores, labels, best.threshold)
-    assert 2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn) == pytest.approx(best.f1)
-    assert 1 - counts.fnr == pytest.approx(best.recall)
+def test_f1_max_agrees_with_the_errors_counted_at_its_threshold():
+    for scores, labels in cases():
+        best = f1_max(scores, labels)
+        counts = error_counts(scores, labels, best.threshold)
+        assert 2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn) == pytest.approx(best.f1)
+        assert 1 - counts.fnr == pytest.approx(best.recall)
 
 
-@pytest.mark.parametrize("case", range(len(cases())))
-def test_curves(case):
-    scores, labels = cases()[case]
-    roc = roc_curve(scores, labels)
-    assert (roc.fpr[0], roc.tpr[0], roc.threshold[0]) == (0, 0, np.inf)
-    assert (roc.fpr[-1], roc.tpr[-1]) == (1, 1)
-    assert np.all(np.diff(roc.threshold) < 0)
-    area = np.sum(np.diff(roc.fpr) * (roc.tpr[1:] + roc.tpr[:-1]) / 2)
-    assert area == pytest.approx(image_auroc(scores, labels), abs=1e-12)
-    for fpr, tpr, threshold in zip(*roc, strict=True):  # every corner is what its threshold does
-        counts = error_counts(scores, labels, threshold)
-        assert (counts.fpr, 1 - counts.fnr) == pytest.approx((fpr, tpr))
+def test_curves():
+    for scores, labels in cases():
+        roc = roc_curve(scores, labels)
+        assert (roc.fpr[0], roc.tpr[0], roc.threshold[0]) == (0, 0, np.inf)
+        assert (roc.fpr[-1], roc.tpr[-1]) == (1, 1)
+        assert np.all(np.diff(roc.threshold) < 0)
+        area = np.sum(np.diff(roc.fpr) * (roc.tpr[1:] + roc.tpr[:-1]) / 2)
+        assert area == pytest.approx(image_auroc(scores, labels), abs=1e-12)
+        for fpr, tpr, threshold in zip(*roc, strict=True):  # every corner is what its threshold does
+            counts = error_counts(scores, labels, threshold)
+            assert (counts.fpr, 1 - counts.fnr) == pytest.approx((fpr, tpr))
 
-    pr = precision_recall_curve(scores, labels)
-    average = np.sum(np.diff(pr.recall, prepend=0) * pr.precision)
-    assert average == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
-    for precision, recall, threshold in zip(*pr, strict=True):
-        counts = error_counts(scores, labels, threshold)
-        assert counts.tp / (counts.tp + counts.fp) == pytest.approx(precision)
-        assert 1 - counts.fnr == pytest.approx(recall)
+        pr = precision_recall_curve(scores, labels)
+        average = np.sum(np.diff(pr.recall, prepend=0) * pr.precision)
+        assert average == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+        for precision, recall, threshold in zip(*pr, strict=True):
+            counts = error_counts(scores, labels, threshold)
+            assert counts.tp / (counts.tp + counts.fp) == pytest.approx(precision)
+            assert 1 - counts.fnr == pytest.approx(recall)
 
 
 def test_order_and_monotone_transforms_do_not_matter():

@@ -99,7 +99,7 @@ def test_learns_and_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytes
     hits = (whole.mlp.logits_map(x).argmax(-1) == target).float().mean()
     assert hits > 0.9
 
-    saved = module._save_checkpoint
+    saved = module.write_artefact
     calls = 0
 
     def killed_after_two(*args: object) -> None:
@@ -109,10 +109,10 @@ def test_learns_and_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytes
         if calls == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_save_checkpoint", killed_after_two)
+    monkeypatch.setattr(module, "write_artefact", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
         train_neighborhood(x, target, 4, config, checkpoint=tmp_path / "mlp")
-    monkeypatch.setattr(module, "_save_checkpoint", saved)
+    monkeypatch.setattr(module, "write_artefact", saved)
     resumed = train_neighborhood(x, target, 4, config, checkpoint=tmp_path / "mlp")
     assert resumed.history == whole.history
     for name, value in whole.mlp.state_dict().items():

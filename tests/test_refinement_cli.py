@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from test_cli import picture_size, pni, refused
+from tiny_grid import OVERRIDES
 
 from pnilib.data import load_dataset
 from pnilib.demo import make_demo
@@ -18,10 +19,7 @@ from pnilib.evaluation import evaluate
 from pnilib.refinement import training
 from pnilib.store.locks import lock_folder
 
-SMALL = {
-    "image_resize": 64, "image_crop": 64, "dim": 16, "emb_ratio": 0.1, "calibration_images": 3, "pool_images": 8,
-    "refine_iterations": 3, "refine_batch": 4, "refine_crop": 32,
-}  # fmt: skip
+SMALL = OVERRIDES | {"calibration_images": 3, "pool_images": 8, "refine_iterations": 3, "refine_batch": 4}
 QUIET = ["--device", "cpu", "--quiet"]
 NAMES = ("cable", "tiles")
 
@@ -37,7 +35,7 @@ def fitted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`pni fit` of both categories; copy it before writing to it."""
     out = tmp_path_factory.mktemp("runs")
     changes = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    assert pni("fit", "-d", "demo", "-r", demo, "-o", out, "--profile", "smoke", *changes, *QUIET) == 0
+    assert pni("fit", "-d", "demo", "-r", demo, "-o", out, "--profile", "scattering", *changes, *QUIET) == 0
     return out
 
 
@@ -143,7 +141,7 @@ def test_a_killed_score_does_not_mix_refined_and_plain(
 ) -> None:
     from pnilib.apps import batch as scored
 
-    whole, calls = scored._score_one, []
+    whole, calls = scored.read_image, []
 
     def killed(*args: Any) -> Any:
         calls.append(args)
@@ -153,7 +151,7 @@ def test_a_killed_score_does_not_mix_refined_and_plain(
 
     images = demo / "cable" / "test" / "good"
     words = ("score", run / "cable", demo / "cable" / "test", "--out", tmp_path, *QUIET)
-    monkeypatch.setattr(scored, "_score_one", killed)
+    monkeypatch.setattr(scored, "read_image", killed)
     assert pni(*words) == 130
     assert pni(*words, "--refined") == 0
     total = len(pd.read_csv(tmp_path / "scores.csv"))

@@ -83,15 +83,26 @@ def broken_loss(monkeypatch: pytest.MonkeyPatch, at: int, how: Any) -> None:
 # -- training ------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def undisturbed(pool: Pool) -> dict[int, TrainedNetwork]:
+    """By the crop: trained once, without a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LOG_EVERY", 2)
+        torch.manual_seed(4)
+        state = torch.get_rng_state()
+        found = {crop: train_network([pool], TOY.replace(refine_crop=crop)) for crop in (0, 24)}
+    assert torch.equal(torch.get_rng_state(), state)
+    for whole in found.values():
+        assert [row["iteration"] for row in whole.history] == [2, 4, 6, 8, 10] and not whole.network.training
+    return found
+
+
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(("at", "left"), [(3, 10), (8, 6), (10, 2)])
-def test_a_killed_training_resumes_to_the_same_bytes(pool: Pool, tmp_path: Path, at: int, left: int) -> None:
-    config = TOY.replace(refine_crop=24)
-    torch.manual_seed(4)
-    state = torch.get_rng_state()
-    whole = train_network([pool], config)
-    assert torch.equal(torch.get_rng_state(), state) and not whole.network.training
-    assert [row["iteration"] for row in whole.history] == [2, 4, 6, 8, 10]
+def test_a_killed_training_resumes_to_the_same_bytes(
+    pool: Pool, undisturbed: dict[int, TrainedNetwork], tmp_path: Path, at: int, left: int
+) -> None:
+    config, whole = TOY.replace(refine_crop=24), undisturbed[24]
 
     def killed(loss: Tensor, out: Tensor) -> Tensor:
         raise KeyboardInterrupt
@@ -122,7 +133,9 @@ def test_the_seed_decides(pool: Pool) -> None:
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("at", [2, 6, 7])
-def test_a_nan_stops_with_its_iteration_and_keeps_the_last_good_state(pool: Pool, tmp_path: Path, at: int) -> None:
+def test_a_nan_stops_with_its_iteration_and_keeps_the_last_good_state(
+    pool: Pool, undisturbed: dict[int, TrainedNetwork], tmp_path: Path, at: int
+) -> None:
     def nan(loss: Tensor, out: Tensor) -> Tensor:
         return loss * float("nan")
 
@@ -136,7 +149,7 @@ def test_a_nan_stops_with_its_iteration_and_keeps_the_last_good_state(pool: Pool
     if place.exists():
         tensors, meta = read_artefact(place)
         assert meta["done"] == 4 and all(bool(torch.isfinite(t).all()) for t in tensors["network"].values())
-        finished, whole = train_network([pool], TOY, checkpoint=place), train_network([pool], TOY)
+        finished, whole = train_network([pool], TOY, checkpoint=place), undisturbed[0]
         assert equal(finished.network, whole.network) and finished.history == whole.history
     with pytest.MonkeyPatch.context() as patch:
         broken_loss(patch, at, nan)
@@ -208,12 +221,22 @@ def test_every_epoch_sees_every_image_of_every_pool(
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_a_batch_is_what_it_says(pool: Pool, tmp_path: Path) -> None:
-    other = toy_pool(tmp_path, n=2, seed=1)
-    images, maps, masks = module._gather([pool, other], [7, 0, 6, 5])
-    for row, (source, k) in enumerate([(other, 1), (pool, 0), (other, 0), (pool, 5)]):
-        for got, expected in zip((images, maps, masks), source.batch([k]), strict=True):
-            assert torch.equal(got[row], expected[0])
+def test_batches_keep_image_map_and_mask_together(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools, seen = [pool, toy_pool(tmp_path, n=2, seed=1, name="other")], []
+    whole = module.augment
+
+    def spy(images: Tensor, maps: Tensor, masks: Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append((images.clone(), maps.clone(), masks.clone()))
+        return whole(images, maps, masks, *rest, **more)
+
+    monkeypatch.setattr(module, "augment", spy)
+    train_network(pools, TOY.replace(refine_iterations=2, refine_batch=4))
+    known = [tuple(part[0] for part in one.batch([k])) for one in pools for k in range(one.n)]
+    found = []
+    for images, maps, masks in seen:
+        for row in zip(images, maps, masks, strict=True):
+            found += [k for k, one in enumerate(known) if all(map(torch.equal, row, one))]
+    assert sorted(found) == list(range(8)), "each image with its own map and mask, once an epoch"
 
 
 def test_one_cell_cannot_be_normalised(pool: Pool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from tiny_grid import OVERRIDES
 
 from pnilib.apps.notebooks.runner import parameter_names, run_notebook
 from pnilib.apps.reproduce import units, viewing
@@ -17,10 +18,6 @@ from pnilib.demo import make_demo
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ["09_main_results", "10_ablation", "11_paper_vs_released"]
 NAN = float("nan")
-TINY = dict(
-    image_resize=64, image_crop=64, dim=16, mlp_epochs=1, mlp_width=16, refine_iterations=2, pool_images=4,
-    calibration_images=2, refine_crop=32,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +26,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("reproduction")
     make_demo(root / "demo", categories=["grain"], n_train=8, n_good=6, n_per_defect=3, size=64, progress=False)
     sources = tuple(sources_of("demo", root / "demo", ["grain"]))
-    request = Request("smoke", {role: sources for role in ROLES}, seeds=(0,), overrides=TINY)
+    request = Request("scattering", {role: sources for role in ROLES}, seeds=(0,), overrides=OVERRIDES)
     plan = build_plan(request, ["A", "B", "C", "D", "E", "F", "G", "PNI", "released"])
     with mock.patch.object(units, "REPLICATES", 20):
         assert execute(plan, root / "store", workers=1) == {}

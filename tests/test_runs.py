@@ -18,7 +18,7 @@ from pnilib.data import Dataset, Split, load_dataset
 from pnilib.detector.pni import PNI
 from pnilib.detector.runs import fit_or_load, manifest, open_run, read_record, run_categories
 from pnilib.errors import PNIError
-from pnilib.store.locks import LOCK
+from pnilib.store.locks import lock_folder
 
 CONFIG = SCATTERING.replace(setting="A", calibration_images=2)
 
@@ -187,7 +187,9 @@ def test_a_place_that_cannot_be_written(data: Dataset, tmp_path: Path, monkeypat
 def other_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the folder until it is told to end."""
     code = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.readline()"
-    command = [sys.executable, "-c", code, str(tmp_path / LOCK)]  # pnilib itself takes seconds to import
+    with lock_folder(tmp_path):
+        (lock,) = tmp_path.glob("*.lock")
+    command = [sys.executable, "-c", code, str(lock)]  # pnilib itself takes seconds to import
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         yield process

@@ -45,15 +45,15 @@ def new(run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Names that were scored, and after how many to stop as if killed."""
-    whole, state = scored._score_one, {"names": [], "stop": math.inf}
+    whole, state = scored.read_image, {"names": [], "stop": math.inf}
 
-    def one(*args: Any) -> dict[str, Any]:
+    def one(path: Path, *args: Any) -> Any:
         if len(state["names"]) >= state["stop"]:
             raise KeyboardInterrupt
-        state["names"].append(args[3])
-        return whole(*args)
+        state["names"].append(path.name)
+        return whole(path, *args)
 
-    monkeypatch.setattr(scored, "_score_one", one)
+    monkeypatch.setattr(scored, "read_image", one)
     return state
 
 
