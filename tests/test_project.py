@@ -25,7 +25,6 @@ CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 IMPORT_NAMES = {
     "PIL": "pillow", "cv2": "opencv-python-headless", "faiss": "faiss-cpu", "skimage": "scikit-image",
     "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipywidgets", "lazy_loader": "lazy-loader",
-    "jinja2": "nbconvert",
     "mpl_toolkits": "matplotlib", "huggingface_hub": "timm",
 }  # fmt: skip
 
@@ -201,3 +200,13 @@ def test_make_says_what_it_needs(tmp_path):
 def test_ci_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert "make test" in script.read_text() and script.stat().st_mode & 0o111
+
+
+def test_results_stay_small():
+    """What is committed: no page above 1 MB, no lock files."""
+    tracked = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("no git checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in tracked if (ROOT / name).exists()}
+    assert max(size for name, size in sizes.items() if name.endswith(".html")) < 1e6
+    assert sum(sizes.values()) < 8e6 and not [name for name in sizes if name.endswith(".lock")]
