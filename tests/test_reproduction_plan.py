@@ -104,7 +104,7 @@ def test_a_name_carries_data_configuration_and_needs(data: Path, plan: Plan, tmp
 
 
 def test_passing_work_is_needed_only_for_something_unfinished(plan: Plan) -> None:
-    whole = [unit for unit in plan.units if not unit.passing]
+    whole = [unit for unit in plan.units if not unit.is_intermediate]
     assert plan.needed(whole) == []
     assert plan.needed([]) == list(plan.units)
     lacking = next(unit for unit in whole if unit.name == "J")

@@ -168,17 +168,15 @@ def reproduce(
         results = run_all(paths, out / "notebooks", parameters, timeout, progress)
         typer.echo(summary_text(results))
         ran = all(result.ok for result in results)
-        written_pages(out, plan, store)
-    for unit, fault in failed.items():
-        typer.echo(f"failed: {unit.describe()}: {fault}", err=True)
-    for name in written.partial:
-        typer.echo(f"partial: {name}", err=True)
-    for name, fault in written.missing.items():
-        typer.echo(f"not made: {name}: {fault}", err=True)
-    for name in written.outdated:
-        typer.echo(f"left out of the pages: {name}: what {out} holds is of other data or settings", err=True)
-    for name in written.no_data:
-        typer.echo(f"left out: {name}: its data set was not given", err=True)
+        write_outputs([], Results.from_store(plan, store), out)  # the index again, now with links to the notebooks
+    for line in (
+        *(f"failed: {unit.describe()}: {fault}" for unit, fault in failed.items()),
+        *(f"partial: {name}" for name in written.partial),
+        *(f"not made: {name}: {fault}" for name, fault in written.missing.items()),
+        *(f"left out of the pages: {name}: {out} has it of other data or settings" for name in written.outdated),
+        *(f"left out: {name}: its data set was not given" for name in written.no_data),
+    ):
+        typer.echo(line, err=True)
     typer.echo(f"{len(written.files)} files -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")
     raise typer.Exit(0 if ran and not (failed or written.partial or written.missing) else 1)
 
@@ -205,26 +203,15 @@ def ablation(
     and pages as `pni reproduce table-x3 --data DATASET=ROOT`; killed, the same command resumes.
     """
     names = ["table-s8", "table-4"] if refined else ["table-x3"]
-    status = 0
     try:
         reproduce(
             names, [f"{dataset}={root}"], category, option, profile, set_, seeds, out=out, store=out / "units",
             workers=workers, device=device, progress=progress,
         )  # fmt: skip
-    except typer.Exit as end:
-        status = end.exit_code
-    for name in names:
-        file = out / "tables" / f"{name}.md"
-        typer.echo(file.read_text(encoding="utf-8") if file.exists() else f"{name}: was not made")
-    raise typer.Exit(status)
-
-
-def written_pages(out: Path, plan: Any, store: Path) -> None:
-    """The index again, now with links to the notebooks."""
-    from pnilib.apps.reproduce.outputs import write_outputs
-    from pnilib.apps.reproduce.results import Results
-
-    write_outputs([], Results.from_store(plan, store), out)
+    except typer.Exit:
+        for file in (out / "tables" / f"{name}.md" for name in names):
+            typer.echo(file.read_text(encoding="utf-8") if file.exists() else f"{file.stem}: was not made")
+        raise
 
 
 def parse_data(pairs: Sequence[str] | None) -> dict[str, Path]:
@@ -258,17 +245,13 @@ def roles(given: dict[str, Path], categories: Sequence[str] | None, options: dic
 
 def listing(items: Sequence[Any], plan: Any, store: Path) -> str:
     """One line an item: name, title, and how many of the runs that it shows are finished."""
+    from pnilib.apps.reproduce.outputs import shown_units
     from pnilib.apps.reproduce.schedule import finished
 
     done = set(finished(plan, store))
     lines = []
     for item in items:
-        mine = [
-            unit
-            for unit in plan.units
-            if plan.shows(unit) and set(item.settings) & set(unit.variants)
-            and unit.source in plan.request.sources[item.role]
-        ]  # fmt: skip
+        mine = shown_units(item, plan)
         state = f"{sum(unit in done for unit in mine)} of {len(mine)} units done" if mine else "needs no runs"
         lines.append(f"{item.id:<11} {item.number + ': ' + item.title:<86} {state}")
     return "\n".join(lines)
@@ -310,5 +293,5 @@ def runs(
     work = sum(file.stat().st_size for file in store.glob("*/*/*/work/**/*") if file.is_file())
     typer.echo(
         f"{len(table)} units, {(table['status'] != 'done').sum()} not done, {table['bytes'].sum() / 1e6:.0f} MB, "
-        f"and {work / 1e6:.0f} MB of passing work; `pni runs --clean work|maps|models|failed|all` deletes"
+        f"and {work / 1e6:.0f} MB of intermediate work; `pni runs --clean work|maps|models|failed|all` deletes"
     )

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 
 from pnilib.apps.reproduce.plan import Source
-from pnilib.apps.reproduce.results import Results, Run
+from pnilib.apps.reproduce.results import Results, Run, misclassified
 from pnilib.apps.reproduce.settings import kinds
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
 from pnilib.plots.curves import draw_pixel_histogram, draw_pr_curves
 from pnilib.plots.images import show_image
-from pnilib.plots.network import draw_details, draw_schema, network_steps
+from pnilib.plots.network import Step, draw_details, draw_schema, network_steps
 from pnilib.plots.qualitative import Sample, draw_comparison, draw_errors, draw_localization
 from pnilib.plots.schematics import draw_mlp, draw_overview
 from pnilib.plots.synthesis import draw_opacity, draw_patches, show_area
@@ -30,6 +31,7 @@ from pnilib.synthesis.patches import library, load_patches
 __all__ = ["FIGURES", "FigureSpec", "misclassified"]
 
 _CURVES = ("A", "B", "E", "PNI")
+_SHOWN = ("cable", "hazelnut", "carpet", "grain")
 _BESIDE = {"A": "A: nearest neighbor", "PNI": "PNI"}
 
 
@@ -80,39 +82,40 @@ def _sample(
 ) -> Sample:
     """A test image with the maps of some runs; `by_image`: contours at the image threshold instead of the pixels'."""
     first = next(iter(runs.values()))
-    test, config = source.load().test, first.unit.variants[first.setting]
+    test, geometry = source.load().test, first.unit.variants[first.setting].geometry
     maps, thresholds, limits = {}, {}, {}
     for name, run in runs.items():
         kept = run.maps()
         if kept is None:
             raise PNIError(f"{run.place}: its maps are gone: delete {run.place.parent} and run again")
-        value = run.facts["metrics"]["i_threshold" if by_image else "p_threshold"]
-        maps[name], thresholds[name] = np.array(kept[i]), float("nan") if value is None else value
+        maps[name], thresholds[name] = np.array(kept[i]), run.value("i_threshold" if by_image else "p_threshold")
         low, high = run.facts["limits"]
         limits[name] = (low, max(high, low + 1e-6))
     row = test.samples.iloc[i]
     what = "normal" if row["label"] == 0 else str(row["defect_type"]).replace("_", " ")
-    return Sample(
-        test.image(i, config.geometry),
-        test.mask(i, config.geometry) if row["label"] >= 0 else None,
-        maps,
-        f"{source.category}: {what}",
-        thresholds,
-        limits,
-        None if normal is None else test.image(normal, config.geometry),
-    )
+    mask = test.mask(i, geometry) if row["label"] >= 0 else None
+    beside = None if normal is None else test.image(normal, geometry)
+    return Sample(test.image(i, geometry), mask, maps, f"{source.category}: {what}", thresholds, limits, beside)
+
+
+def _comparison(sources: Sequence[Source], results: Results, *, with_normal: bool) -> Figure:
+    """Two defective images a category under the baseline and PNI, beside a normal one."""
+    samples = []
+    for source in sources:
+        runs = {shown: _run(results, source, name) for name, shown in _BESIDE.items()}
+        defective = _at_quantiles(_order(runs["PNI"], 1), 2)
+        normal = next(iter(_at_quantiles(_order(runs["PNI"], 0), 1)), None) if with_normal else None
+        samples += [_sample(source, runs, i, normal=normal) for i in defective]
+    return draw_comparison(samples, list(_BESIDE.values()))
 
 
 def _figure_1(results: Results) -> Figure:
-    samples = []
-    for source in _some(results.plan.request.sources["mvtec"], ("cable", "transistor", "capsule", "gear"), 3):
-        runs = {shown: _run(results, source, name) for name, shown in _BESIDE.items()}
-        pni = runs["PNI"]
-        normal = _at_quantiles(_order(pni, 0), 1)
-        samples += [
-            _sample(source, runs, i, normal=normal[0] if normal else None) for i in _at_quantiles(_order(pni, 1), 2)
-        ]
-    return draw_comparison(samples, list(_BESIDE.values()))
+    chosen = _some(results.plan.request.sources["mvtec"], ("cable", "transistor", "capsule", "gear"), 3)
+    return _comparison(chosen, results, with_normal=True)
+
+
+def _figure_s7(results: Results) -> Figure:
+    return _comparison(results.plan.request.sources["mvtec"], results, with_normal=False)
 
 
 def _some(sources: Sequence[Source], preferred: Sequence[str], n: int) -> list[Source]:
@@ -123,67 +126,56 @@ def _some(sources: Sequence[Source], preferred: Sequence[str], n: int) -> list[S
 
 
 def _figure_2(results: Results) -> Figure:
-    request = results.plan.request
-    source = request.main[0]
+    source = results.plan.request.main[0]
     figure = Figure(figsize=(15.5, 6), layout="constrained")
-    config = _config(results)
-    draw_overview(
-        config, figure.subplots(), n_train=len(source.load().train), title=f"{source.category}, {request.profile}"
-    )
+    title = f"{source.category}, {results.plan.request.profile}"
+    draw_overview(_config(results), figure.subplots(), n_train=len(source.load().train), title=title)
     return figure
 
 
 def _figure_3(results: Results) -> Figure:
     """Two images of each generator: the image, and its area highlighted."""
-    request = results.plan.request
-    config = _config(results)
-    sources = _some(request.main, ("cable", "hazelnut", "carpet", "grain"), 2)
+    config, seed = _config(results), results.plan.request.seeds[0]
+    sources = _some(results.plan.request.main, _SHOWN, 2)
     names = ["cutpaste", "scar", "draem", "manual"]
     figure = Figure(figsize=(2.1 * 2 * len(sources), 2.2 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), 2 * len(sources), squeeze=False)
     for column, source in enumerate(sources):
         clean = source.load().train.image(0, config.geometry)
         for row, name in enumerate(names):
-            made = synthesize(clean, name, seed=request.seeds[0] + 10 * column + row)
+            made = synthesize(clean, name, seed=seed + 10 * column + row)
             image, mask = torch.as_tensor(made.image), torch.as_tensor(made.mask)
             show_image(image, axes[row, 2 * column], title=f"({'abcd'[row]}) {name}")
             show_area(image, mask, axes[row, 2 * column + 1], title=source.category)
     return figure
 
 
-def _figure_4(results: Results) -> Figure:
-    config = _config(results)
-    figure = Figure(figsize=(14, 5), layout="constrained")
-    draw_schema(network_steps(config, config.image_crop), figure.subplots())
-    return figure
+def _network(draw: Callable[[list[Step], Axes], Axes], height: float) -> Callable[[Results], Figure]:
+    def made(results: Results) -> Figure:
+        config = _config(results)
+        figure = Figure(figsize=(14, height), layout="constrained")
+        draw(network_steps(config, config.image_crop), figure.subplots())
+        return figure
 
-
-def _figure_s2(results: Results) -> Figure:
-    config = _config(results)
-    figure = Figure(figsize=(14, 7), layout="constrained")
-    draw_details(network_steps(config, config.image_crop), figure.subplots())
-    return figure
+    return made
 
 
 def _curves(results: Results, source: Source) -> dict[str, tuple[ndarray, ndarray, float]]:
-    found = {}
-    for name in _CURVES:
-        run = _run(results, source, name)
-        curves, value = run.arrays.get("curves", {}), run.facts["metrics"]["p_f1_max"]
-        none = np.zeros(0)
-        found[name] = (
-            curves.get("recall", none), curves.get("precision", none), float("nan") if value is None else value,
-        )  # fmt: skip
-    return found
+    runs = {name: _run(results, source, name) for name in _CURVES}
+    found = {name: run.arrays.get("curves", {}) for name, run in runs.items()}
+    none = np.zeros(0)
+    return {
+        name: (curves.get("recall", none), curves.get("precision", none), runs[name].value("p_f1_max"))
+        for name, curves in found.items()
+    }
 
 
 def _figure_5(results: Results) -> Figure:
     sources = results.plan.request.sources["mvtec"]
     by_name = {source.category: source for source in sources}
-    groups = kinds(list(by_name))
     chosen: list[str] = [name for name in ("hazelnut", "tile") if name in by_name]
     if len(chosen) < 2:
-        chosen = list(dict.fromkeys([*(group[0] for group in groups.values()), *by_name]))[:2]
+        chosen = list(dict.fromkeys([*(group[0] for group in kinds(list(by_name)).values()), *by_name]))[:2]
     figure = Figure(figsize=(5.2 * len(chosen), 4.2), layout="constrained")
     for ax, name in zip(np.atleast_1d(figure.subplots(1, len(chosen))), chosen, strict=True):
         draw_pr_curves(_curves(results, by_name[name]), ax, title=name)
@@ -229,29 +221,6 @@ def _localization(role: str, each: int) -> Callable[[Results], Figure]:
     return draw
 
 
-def _figure_s7(results: Results) -> Figure:
-    samples = []
-    for source in results.plan.request.sources["mvtec"]:
-        runs = {shown: _run(results, source, name) for name, shown in _BESIDE.items()}
-        samples += [_sample(source, runs, i) for i in _at_quantiles(_order(runs["PNI"], 1), 2)]
-    return draw_comparison(samples, list(_BESIDE.values()))
-
-
-def misclassified(run: Run) -> dict[str, list[int]]:
-    """False positives and false negatives at the F1-optimal threshold (score >= threshold: defective), worst first."""
-    table, threshold = run.scores(), run.facts["metrics"]["i_threshold"]
-    if threshold is None:
-        return {"false positive": [], "false negative": []}
-    score, label = table["score"].to_numpy(), table["label"].to_numpy()
-    # the file holds as many digits as the float32 scores need, so that ties stay ties
-    called = score.astype(np.float32) >= np.float32(threshold)
-    positive, negative = np.flatnonzero(called & (label == 0)), np.flatnonzero(~called & (label == 1))
-    return {
-        "false positive": [int(i) for i in positive[np.argsort(-score[positive], kind="stable")]],
-        "false negative": [int(i) for i in negative[np.argsort(score[negative], kind="stable")]],
-    }
-
-
 MOST_ERRORS = 40
 
 
@@ -275,20 +244,17 @@ def _errors(kind: str) -> Callable[[Results], Figure]:
 
 
 def _figure_s1(results: Results) -> Figure:
-    request = results.plan.request
     figure = Figure(figsize=(13, 3.6), layout="constrained")
-    config = _config(results)
-    draw_mlp(config, figure.subplots(), n_train=len(request.main[0].load().train))
+    draw_mlp(_config(results), figure.subplots(), n_train=len(results.plan.request.main[0].load().train))
     return figure
 
 
 def _figure_s3(results: Results) -> Figure:
     """(a) patches, (b) opacity maps A, (c) clean images, (d) I of eq. (S1)."""
-    request = results.plan.request
     config = _config(results)
-    sources = _some(request.main, ("cable", "hazelnut", "carpet", "grain"), 3)
+    sources = _some(results.plan.request.main, _SHOWN, 3)
     patches = library() if config.defect_patches == "builtin" else load_patches(config.defect_patches)
-    rng = np.random.default_rng(request.seeds[0])
+    rng = np.random.default_rng(results.plan.request.seeds[0])
     figure = Figure(figsize=(2.4 * len(sources) + 4.4, 7.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[4.4, 2.4 * len(sources)])
     draw_patches(patches[:24], left.subplots(), columns=4, title="(a) defect patches")
@@ -310,13 +276,13 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("Figure 1", "maps of the baseline and of PNI", _figure_1, ("A", "PNI")),
         FigureSpec("Figure 2", "overview", _figure_2),
         FigureSpec("Figure 3", "synthetic defects", _figure_3),
-        FigureSpec("Figure 4", "refinement network", _figure_4),
+        FigureSpec("Figure 4", "refinement network", _network(draw_schema, 5)),
         FigureSpec("Figure 5", "pixel precision-recall curves of an object and a texture", _figure_5, _CURVES),
         FigureSpec("Figure 6", "localization on MVTec AD", _localization("mvtec", 1), ("PNI",)),
         FigureSpec("Figure 7", "scores of normal and anomalous pixels", _figure_7, ("A", "PNI")),
         FigureSpec("Figure 8", "localization on VisA", _localization("visa", 1), ("PNI",), "visa"),
         FigureSpec("Figure S1", "neighborhood MLP", _figure_s1),
-        FigureSpec("Figure S2", "refinement network in detail", _figure_s2),
+        FigureSpec("Figure S2", "refinement network in detail", _network(draw_details, 7)),
         FigureSpec("Figure S3", "defects by manual drawing", _figure_s3),
         FigureSpec("Figure S4", "pixel precision-recall curves of every category", _figure_s4, _CURVES),
         FigureSpec("Figure S5", "all false positives", _errors("false positive"), ("PNI",)),

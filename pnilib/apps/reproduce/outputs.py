@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from pnilib.apps.pages import write_page
 from pnilib.apps.reproduce.figures import FIGURES, FigureSpec
-from pnilib.apps.reproduce.plan import Request, Unit
+from pnilib.apps.reproduce.plan import Plan, Unit
+from pnilib.apps.reproduce.request import Request, fingerprint
 from pnilib.apps.reproduce.results import Results
 from pnilib.apps.reproduce.tables import TABLES, Table, TableSpec, make_table
 from pnilib.apps.reproduce.units import environment
@@ -29,7 +30,16 @@ from pnilib.store.files import atomic_write, write_json
 from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 
-__all__ = ["ITEMS", "Written", "chosen_items", "manifest", "needed_settings", "read_request", "write_outputs"]
+__all__ = [
+    "ITEMS",
+    "Written",
+    "chosen_items",
+    "manifest",
+    "needed_settings",
+    "read_request",
+    "shown_units",
+    "write_outputs",
+]
 
 ITEMS: dict[str, TableSpec | FigureSpec] = {**TABLES, **FIGURES}
 """Everything that can be reproduced, by the name used on the command line."""
@@ -98,6 +108,18 @@ def write_outputs(
     return written
 
 
+def shown_settings(item: TableSpec | FigureSpec, plan: Plan) -> set[str]:
+    """Whose runs a table or figure shows; of Table X2 those of the switches."""
+    switches = {name for unit in plan.units for name in unit.variants if "/" in name}
+    return switches if item.id == "table-x2" else set(item.settings)
+
+
+def shown_units(item: TableSpec | FigureSpec, plan: Plan) -> list[Unit]:
+    """The units that made these runs."""
+    mine, sources = shown_settings(item, plan), plan.request.sources[item.role]
+    return [unit for unit in plan.units if plan.shows(unit) and mine & set(unit.variants) and unit.source in sources]
+
+
 def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
     """Where an output comes from: commit, configuration, seeds, versions, device, data, seconds and memory of its runs.
 
@@ -105,24 +127,12 @@ def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
     process that did them.
     """
     request = results.plan.request
-    mine = set(item.settings)
-    if item.id == "table-x2":
-        mine = {name for unit in results.plan.units for name in unit.variants if "/" in name}
-    units: dict[str, Unit] = {}
-
-    def add(unit: Unit) -> None:
-        for need in unit.needs:
-            add(need)
-        units[unit.id] = unit
-
-    for unit in results.plan.units:
-        if results.plan.shows(unit) and mine & set(unit.variants) and unit.source in request.sources[item.role]:
-            add(unit)
-    records = []
-    for unit in units.values():
-        file = results.store / unit.id / "unit.json"
-        if file.exists():
-            records.append(read_json(file))
+    mine = shown_settings(item, results.plan)
+    units = dict.fromkeys(added := shown_units(item, results.plan))
+    while added := [need for unit in added for need in unit.needs]:
+        units |= dict.fromkeys(added)
+    files = [results.store / unit.id / "unit.json" for unit in units]
+    records = [read_json(file) for file in files if file.exists()]
     return {
         "output": f"{item.number}: {item.title}",
         "made_by": environment(),
@@ -134,7 +144,7 @@ def manifest(item: TableSpec | FigureSpec, results: Results) -> dict[str, Any]:
         "settings": sorted(mine),
         "devices": sorted({record["device"] for record in records}),
         "threads": sorted({record["threads"] for record in records}),
-        "data": {f"{s.dataset}/{s.category}": s.fingerprint() for s in request.sources[item.role]} if mine else {},
+        "data": {f"{s.dataset}/{s.category}": fingerprint(s) for s in request.sources[item.role]} if mine else {},
         "units": len(units),
         "finished": len(records),
         "seconds": round(sum(record["seconds"] for record in records), 1),

@@ -17,63 +17,31 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+from pnilib.apps.reproduce.request import ROLES, Request, Source, fingerprint, paper_sources, sources_of
 from pnilib.apps.reproduce.settings import (
     BACKBONES,
     COMBINED,
     DETECTOR,
     ENSEMBLES,
-    MEMBERS,
     OFFLINE,
     REFINED,
     RELEASED,
     RULES,
     SINGLE,
     SOFT,
-    SPECIAL,
     SWITCHES,
 )
 from pnilib.config import PNIConfig, released_names
-from pnilib.data import Dataset, list_categories, load_dataset
 from pnilib.errors import PNIError
-from pnilib.published import PAPER_COUNTS
 from pnilib.store.artefacts import pnilib_version
 
-__all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "paper_sources", "sources_of"]
-
-ROLES = ("mvtec", "btad", "visa")
-"""The paper's data sets; another data set stands in for those that are not given."""
+__all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "paper_sources", "slug", "sources_of", "to_json"]
 
 RESULTS_VERSION = 4
 """Raise it when a change makes finished units wrong."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One category of a data set, by name, so that any process can open it."""
-
-    dataset: str
-    root: str
-    category: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def load(self) -> Dataset:
-        return load_dataset(self.dataset, self.root, self.category, **dict(self.options))
-
-    def fingerprint(self) -> str:
-        """SHA-256 over training and test images, masks and labels."""
-        return _fingerprint(self)
-
-
-@lru_cache(maxsize=256)  # listed once a plan: `build_plan` forgets
-def _fingerprint(source: Source) -> str:
-    if not source.root:  # data that are not at hand can be planned for, no more
-        return f"{source.dataset}/{source.category}"
-    data = source.load()
-    return hashlib.sha256(f"{data.train.fingerprint()} {data.test.fingerprint()}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,7 +61,7 @@ class Unit:
     @cached_property
     def data(self) -> str:
         """Fingerprint of the images that it was planned for; goes along to the worker that does it."""
-        return self.source.fingerprint()
+        return fingerprint(self.source)
 
     @cached_property
     def id(self) -> str:
@@ -109,12 +77,12 @@ class Unit:
 
     @property
     def group(self) -> str:
-        """Folder that units of one category and backbone share for passing work (features, pools)."""
+        """Folder that units of one category and backbone share for intermediate work (features, pools)."""
         return "/".join(slug(part) for part in (self.source.dataset, self.source.category, self.member)) + "/work"
 
     @property
-    def passing(self) -> bool:
-        """Leaves nothing but passing work: needed only while another unit is."""
+    def is_intermediate(self) -> bool:
+        """Leaves nothing but intermediate work: needed only while another unit is."""
         return self.kind in ("features", "pool")
 
     def describe(self) -> str:
@@ -133,61 +101,6 @@ def slug(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asks for.  sources: role -> categories; roles without a data set of their own hold the stand-in's.
-    seeds: of the detectors and of PNI; network_seeds, some of them: of the other settings with a network, and of the
-    ensembles."""
-
-    profile: str
-    sources: dict[str, tuple[Source, ...]]
-    seeds: tuple[int, ...] = (0, 1, 2)
-    network_seeds: tuple[int, ...] = (0,)
-    overrides: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def base(self) -> PNIConfig:
-        values = SPECIAL.get(self.profile, {}) | self.overrides
-        return PNIConfig.profile(self.profile).replace(**values)
-
-    @property
-    def main(self) -> tuple[Source, ...]:
-        """The categories in MVTec AD's place, or else the first that there are."""
-        return next(found for role in ROLES if (found := self.sources[role]))
-
-    @property
-    def members(self) -> dict[str, dict[str, Any]]:
-        return MEMBERS[self.profile]
-
-    def config(self, member: str, seed: int) -> PNIConfig:
-        """Of one backbone, behind hard gates.  What the user overrides wins over the member, but for the backbone."""
-        own = self.members[member]
-        overrides = {name: value for name, value in self.overrides.items() if name != "backbone"}
-        return self.base.replace(**(own | overrides), seed=seed, setting="E", gate="hard")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Request":
-        """Inverse of `to_dict`.  Raises PNIError for values of another form."""
-        try:
-            sources = {
-                role: tuple(Source(**(one | {"options": tuple(map(tuple, one["options"]))})) for one in found)
-                for role, found in values["sources"].items()
-            }
-            return cls(
-                values["profile"], sources, tuple(values["seeds"]), tuple(values["network_seeds"]), values["overrides"]
-            )
-        except (KeyError, TypeError, AttributeError):
-            raise PNIError("request: is damaged or of another version: run `pni reproduce` again") from None
-
-    def stands_in(self, role: str) -> bool:
-        """Whether another data set plays this part; also True without any data."""
-        return not self.sources[role] or any(source.dataset != role for source in self.sources[role])
-
-
-@dataclass(frozen=True)
 class Plan:
     """Units in an order in which each comes after what it needs; category by category."""
 
@@ -196,28 +109,16 @@ class Plan:
 
     def shows(self, unit: Unit) -> bool:
         """Whether tables and figures show its settings: those of the first backbone, and of the ensembles."""
-        return not unit.passing and unit.member in (next(iter(self.request.members)), "ensemble")
+        return not unit.is_intermediate and unit.member in (next(iter(self.request.members)), "ensemble")
 
     def needed(self, finished: Sequence[Unit]) -> list[Unit]:
-        """What is still to do: unfinished units, and passing ones that some of them need."""
+        """What is still to do: unfinished units, and intermediate ones that some of them need."""
         done = set(finished)
-        todo = {unit for unit in self.units if unit not in done and not unit.passing}
+        todo = {unit for unit in self.units if unit not in done and not unit.is_intermediate}
         for unit in reversed(self.units):
-            if unit.passing and any(unit in other.needs for other in todo):
+            if unit.is_intermediate and any(unit in other.needs for other in todo):
                 todo.add(unit)
         return [unit for unit in self.units if unit in todo]
-
-
-def sources_of(dataset: str, root: Path | str, categories: Sequence[str] | None = None, **options: Any) -> list[Source]:
-    """The categories of a data set.  Raises PNIError for an unknown or empty one."""
-    found = list(categories) if categories else list_categories(dataset, root)
-    place = str(Path(root).resolve())
-    return [Source(dataset, place, name, tuple(sorted(options.items()))) for name in found]
-
-
-def paper_sources() -> dict[str, tuple[Source, ...]]:
-    """The paper's data sets by role, without files: enough to plan and to estimate."""
-    return {role: tuple(Source(role, "", name) for name in found) for role, found in PAPER_COUNTS.items()}
 
 
 def build_plan(request: Request, settings: Sequence[str] | None = None, switches: bool = True) -> Plan:
@@ -226,7 +127,7 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
     `switches`: also the audit's switches, one at a time (notebook 11); on the first seed and the first backbone.
     Raises PNIError for an unknown setting.
     """
-    _fingerprint.cache_clear()  # images may have changed since this process planned last
+    fingerprint.cache_clear()  # images may have changed since this process planned last
     known = [*DETECTOR, *COMBINED, *REFINED, *ENSEMBLES, RELEASED, SOFT, BACKBONES]
     for name in settings or ():
         if name not in known:
@@ -290,8 +191,9 @@ def _detector(request: Request, source: Source, member: str, seed: int, keep: bo
     if member != next(iter(request.members)):  # its networks need E; Table X4 shows these
         variants = {name: variants[name] for name in ("A", "position", "E")}
     fitted = base.replace(emb_ratio=max(config.emb_ratio for config in variants.values()))
-    kept = ("A", "B", "E") if keep else ()
-    return Unit("fit", "settings", source, member, fitted, variants, kept, (_features(source, member, base),))
+    return Unit(
+        "fit", "settings", source, member, fitted, variants, ("A", "B", "E") * keep, (_features(source, member, base),)
+    )
 
 
 def _features(source: Source, member: str, config: PNIConfig) -> Unit:
@@ -307,14 +209,14 @@ def _network(detector: Unit, name: str, keep: bool) -> Unit:
         config = config.replace(calibration_images=0)
     generators = detector.variants["E"].replace(defects=config.defects)
     pool = Unit("pool", config.defects, detector.source, detector.member, generators, needs=(detector,))
-    kept = (name,) if keep else ()
-    return Unit("network", name, detector.source, detector.member, config, {name: config}, kept, (detector, pool))
+    return Unit(
+        "network", name, detector.source, detector.member, config, {name: config}, (name,) * keep, (detector, pool)
+    )
 
 
 def _ensemble(name: str, parts: list[Unit], keep: bool) -> Unit:
     config = parts[0].config
-    kept = (name,) if keep else ()
-    return Unit("ensemble", name, parts[0].source, "ensemble", config, {name: config}, kept, tuple(parts))
+    return Unit("ensemble", name, parts[0].source, "ensemble", config, {name: config}, (name,) * keep, tuple(parts))
 
 
 def _alone(
@@ -322,8 +224,9 @@ def _alone(
 ) -> Unit:
     """A setting with a fit of its own."""
     config = request.config(member, seed).replace(**change)
-    kept = (name,) if keep else ()
-    return Unit("fit", name, source, member, config, {name: config}, kept, (_features(source, member, config),))
+    return Unit(
+        "fit", name, source, member, config, {name: config}, (name,) * keep, (_features(source, member, config),)
+    )
 
 
 def _released_code() -> dict[str, Any]:

@@ -1,22 +1,99 @@
-"""Numbers as text, marks by rule, and wide tables as Markdown and LaTeX."""
+"""A filled table as text: numbers, marks by rule, and wide tables in Markdown and LaTeX."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pnilib.apps.reproduce.settings import RULES
+from pnilib.apps.reproduce.specs import TableSpec
 from pnilib.evaluation import SHORT_NAMES as NAMES
 
-__all__ = [
-    "NAMES",
-    "head",
-    "latex_table",
-    "markdown_table",
-    "marked",
-    "range_text",
-    "signed_text",
-    "value_text",
-]
+__all__ = ["NAMES", "Table", "marked"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A filled table.  cells: one row a cell: method, category, metric, dataset, paper, printed, ours, sd,
+    seeds, low, high, difference, note.  notes: lines to read first.  partial: whether runs are missing."""
+
+    spec: TableSpec
+    cells: pd.DataFrame
+    notes: list[str]
+    partial: bool
+
+    def markdown(self) -> str:
+        lines = [f"# {self.spec.number}: {self.spec.title}", "", *(f"{note}  " for note in self.notes), ""]
+        for title, frame in self.parts():
+            lines += [f"## {title}", "", markdown_table(frame), ""]
+        return "\n".join(lines)
+
+    def latex(self) -> str:
+        """Each part as a `tabular` within a `table`; needs booktabs."""
+        parts = [f"% {self.spec.number}: {self.spec.title}", *(f"% {note}" for note in self.notes)]
+        parts += [latex_table(f"{self.spec.number}, {title}", frame) for title, frame in self.parts()]
+        return "\n".join(parts) + "\n"
+
+    def parts(self) -> list[tuple[str, pd.DataFrame]]:
+        """Wide tables of finished text: marks are `**best**` and `_second_`."""
+        if self.spec.number in ("Table S1", "Table S7"):
+            columns = {"As printed": "paper", "From the configurations here": "ours"}
+            cells = self.cells.drop_duplicates(["method", "metric"])
+            return [
+                (title, _wide(cells, column, "method", "metric"))
+                for title, column in columns.items()
+                if cells[column].notna().any()
+            ]
+        own = self.cells[self.cells["seeds"].notna()]
+        if self.spec.number == "Table X2":
+            return [
+                (
+                    "Change under " + ", ".join(f"{name}={value}" for name, value in values.items())
+                    + ", points (95 % interval)",
+                    self._shown(_texts(some, lambda row: f"{signed_text(row['ours'])} ({range_text(row)})")),
+                )
+                for rule, values in RULES.items()
+                if len(some := own[own["category"] == rule])
+            ]  # fmt: skip
+        printed = self.cells[self.cells["printed"] != ""]
+        parts = {
+            "Ours: mean ± sd over seeds, %": marked(_texts(own, value_text), "ours"),
+            "Ours: 95 % interval over test images (bootstrap)": _texts(own, range_text),
+            "Ours minus the paper's, points": _texts(
+                own if own["difference"].notna().any() else own[:0], lambda row: signed_text(row["difference"])
+            ),
+            "As published": marked(printed.assign(text=printed["printed"]), "paper"),
+        }
+        return [(title, self._shown(cells)) for title, cells in parts.items() if len(cells)]
+
+    def _shown(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """The column `text`, wide: categories by methods where each category is shown, else methods by categories."""
+        across = self.spec.every
+        rows, columns = ("category", ["method", "metric"]) if across else ("method", ["metric", "category"])
+        wide = _wide(cells, "text", rows, columns)
+        wide.columns = pd.Index([self._head(*pair) for pair in wide.columns])
+        if across:
+            wide.index = wide.index.str.replace("_", " ")
+        return wide.rename_axis(index="" if across else "method")
+
+    def _head(self, first: str, second: str) -> str:
+        """Of a column: (method, metric) where methods are columns, else (metric, category)."""
+        if self.spec.every:
+            return first if len(self.spec.metrics) == 1 else f"{first} {NAMES[second]}"
+        return f"{NAMES[first]} {second.replace('_', ' ')}"
+
+
+def _texts(cells: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> pd.DataFrame:
+    return cells.assign(text=[text(row) for row in cells.to_dict("records")])
+
+
+def _wide(cells: pd.DataFrame, values: str, rows: str, columns: str | list[str]) -> pd.DataFrame:
+    """One column as a wide table, its rows and columns in the order in which the cells name them."""
+    order, heads = cells[rows].drop_duplicates(), cells[columns].drop_duplicates()
+    names = pd.MultiIndex.from_frame(heads) if isinstance(heads, pd.DataFrame) else heads
+    return cells.pivot(index=rows, columns=columns, values=values).reindex(index=order, columns=names).fillna("–")
 
 
 def value_text(row: dict[Any, Any]) -> str:
@@ -37,27 +114,11 @@ def marked(cells: pd.DataFrame, column: str) -> pd.DataFrame:
 
     Compared as shown, to two decimals; ties share a rank; a single method is not marked.
     """
-    rounded = pd.to_numeric(cells[column], errors="coerce").round(2).to_numpy()
-    text = cells["text"].tolist()
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, key in enumerate(zip(cells["category"], cells["metric"], strict=True)):
-        if np.isfinite(rounded[i]):
-            groups.setdefault(key, []).append(i)
-    for group in groups.values():
-        ranks = sorted({rounded[i] for i in group}, reverse=True)
-        for i in group if len(group) > 1 else ():
-            if rounded[i] == ranks[0]:
-                text[i] = f"**{text[i]}**"
-            elif rounded[i] == ranks[1]:
-                text[i] = f"_{text[i]}_"
-    return cells.assign(text=text)
-
-
-def head(across: bool, single: bool, first: str, second: str) -> str:
-    """Of a column: (method, metric) where methods are columns, else (metric, category)."""
-    if across:
-        return first if single else f"{first} {NAMES[second]}"
-    return f"{NAMES[first]} {second.replace('_', ' ')}"
+    rounded = pd.to_numeric(cells[column], errors="coerce").round(2)
+    grouped = rounded.groupby([cells["category"], cells["metric"]])
+    rank = grouped.rank(method="dense", ascending=False).where(grouped.transform("count") > 1)
+    form = rank.map({1: "**{}**", 2: "_{}_"}).fillna("{}")
+    return cells.assign(text=[mark.format(text) for mark, text in zip(form, cells["text"], strict=True)])
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 Numbers are fractions here and percent in tables and figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from pnilib.metrics.resampling import METRICS
 from pnilib.store.artefacts import read_artefact
 from pnilib.store.text import read_json
 
-__all__ = ["Cell", "Results", "Run"]
+__all__ = ["Cell", "Results", "Run", "misclassified"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,21 @@ class Run:
         return pd.read_csv(self.place.with_name(self.place.name + ".scores.csv"))
 
 
+def misclassified(run: Run) -> dict[str, list[int]]:
+    """False positives and false negatives at the F1-optimal threshold (score >= threshold: defective), worst first."""
+    table, threshold = run.scores(), run.facts["metrics"]["i_threshold"]
+    if threshold is None:
+        return {"false positive": [], "false negative": []}
+    score, label = table["score"].to_numpy(), table["label"].to_numpy()
+    # the file holds as many digits as the float32 scores need, so that ties stay ties
+    called = score.astype(np.float32) >= np.float32(threshold)
+    positive, negative = np.flatnonzero(called & (label == 0)), np.flatnonzero(~called & (label == 1))
+    return {
+        "false positive": [int(i) for i in positive[np.argsort(-score[positive], kind="stable")]],
+        "false negative": [int(i) for i in negative[np.argsort(score[negative], kind="stable")]],
+    }
+
+
 @dataclass(frozen=True)
 class Cell:
     """One number of a table, percent.  n: seeds.  low, high: 95 % over images; NaN where undefined."""
@@ -92,7 +107,7 @@ class Results:
         """Read what is there.  Runs of the further backbones are in `others`: tables show the first, and ensembles."""
         found = cls(plan, Path(store))
         for unit in plan.units:
-            if unit.passing:
+            if unit.is_intermediate:
                 continue
             if not (found.store / unit.id / "unit.json").exists():
                 found.missing.append(unit)
@@ -133,43 +148,32 @@ class Results:
         """
         other = member and member != next(iter(self.plan.request.members))
         runs = {run.key: run for run in self.others if run.unit.member == member} if other else self.runs
-        seeds = [seed for seed in self.plan.request.seeds if all((s, setting, seed) in runs for s in sources)]
-        if not seeds or not sources:
-            return None
-        values = np.array([[runs[source, setting, seed].value(metric) for source in sources] for seed in seeds])
-        means = 100 * values.mean(1)
-        low = high = float("nan")
-        if metric in METRICS:
-            replicates = 100 * np.mean(
-                [[runs[s, setting, seed].replicates(metric) for s in sources] for seed in seeds], (0, 1)
-            )
-            replicates = replicates[np.isfinite(replicates)]
-            if len(replicates):
-                low, high = (float(q) for q in np.quantile(replicates, [0.025, 0.975]))
-        sd = float(means.std(ddof=1)) if len(seeds) > 1 else float("nan")
-        return Cell(float(means.mean()), sd, len(seeds), low, high)
+        return self._cell(runs, sources, [setting], metric)
 
     def difference(self, sources: Sequence[Source], ours: str, base: str, metric: str) -> Cell | None:
         """`ours` minus `base` on the same seeds and the same resampled images, percent points."""
-        seeds = [
-            seed
-            for seed in self.plan.request.seeds
-            if all((s, name, seed) in self.runs for s in sources for name in (ours, base))
-        ]
-        if not seeds or not sources:
+        return self._cell(self.runs, sources, [ours, base], metric)
+
+    def _cell(
+        self, runs: dict[tuple[Source, str, int], Run], sources: Sequence[Source], settings: list[str], metric: str
+    ) -> Cell | None:
+        """Of one setting, or of the first minus the second."""
+        whole = [k for k in self.plan.request.seeds if all((s, name, k) in runs for s in sources for name in settings)]
+        if not whole or not sources:
             return None
-        values = [
-            [self.runs[s, ours, k].value(metric) - self.runs[s, base, k].value(metric) for s in sources] for k in seeds
-        ]
-        means = 100 * np.mean(values, 1)
-        replicates = 100 * np.mean(
-            [
-                [self.runs[s, ours, k].replicates(metric) - self.runs[s, base, k].replicates(metric) for s in sources]
-                for k in seeds
-            ],
-            (0, 1),
-        )
-        replicates = replicates[np.isfinite(replicates)]
-        low, high = np.quantile(replicates, [0.025, 0.975]) if len(replicates) else (np.nan, np.nan)
-        sd = float(means.std(ddof=1)) if len(seeds) > 1 else float("nan")
-        return Cell(float(means.mean()), sd, len(seeds), float(low), float(high))
+
+        def read(what: Callable[[Run], Any]) -> ndarray:
+            """(seeds, categories, ...)."""
+            return np.array(
+                [[np.subtract.reduce([what(runs[s, name, k]) for name in settings]) for s in sources] for k in whole]
+            )
+
+        means = 100 * read(lambda run: run.value(metric)).mean(1)
+        low = high = float("nan")
+        if metric in METRICS:
+            replicates = 100 * read(lambda run: run.replicates(metric)).mean((0, 1))
+            replicates = replicates[np.isfinite(replicates)]
+            if len(replicates):
+                low, high = (float(q) for q in np.quantile(replicates, [0.025, 0.975]))
+        sd = float(means.std(ddof=1)) if len(whole) > 1 else float("nan")
+        return Cell(float(means.mean()), sd, len(whole), low, high)

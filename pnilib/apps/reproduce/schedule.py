@@ -55,7 +55,7 @@ def execute(
 ) -> dict[Unit, str]:
     """Do what is not yet done; returns the units that failed, each with one line that says why.
 
-    A unit that needs a failed one is not tried and counts as failed.  Passing work (features, pools) goes when its
+    A unit that needs a failed one is not tried and counts as failed.  Intermediate work (features, pools) goes when its
     category and backbone are done, unless `keep_work`.  Raises PNIError when another run writes to the store, the
     scheduler does not answer, or its workers run other versions or do not see the store.
     """

@@ -16,6 +16,7 @@ __all__ = [
     "ENSEMBLES",
     "MEMBERS",
     "OFFLINE",
+    "PAPER_DATA",
     "REFINED",
     "RELEASED",
     "RULES",
@@ -23,8 +24,12 @@ __all__ = [
     "SOFT",
     "SPECIAL",
     "SWITCHES",
+    "count_text",
     "kinds",
 ]
+
+PAPER_DATA = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA"}
+"""The paper's data sets by the name of their layout."""
 
 RATIO = {"C": 0.25, "D": 0.5, "E": 1.0, "F": 2.0}
 """Table S7's subsampling ratios 0.0025, 0.005, 0.01 and 0.02, in units of the paper's 0.01."""
@@ -138,6 +143,11 @@ SWITCHES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "B23 reweight": ("image score: the baseline's distance, reweighted", dict(released="reweighted"), ("A",)),
 }
 """The audit's switches one at a time: meaning, overrides, on top of which of RULES.  B22 halves sigma."""
+
+
+def count_text(n: int) -> str:
+    """A number of categories in words."""
+    return f"{n} {'category' if n == 1 else 'categories'}"
 
 
 def kinds(categories: list[str]) -> dict[str, list[str]]:

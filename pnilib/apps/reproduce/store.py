@@ -11,8 +11,8 @@ from pnilib.store.text import read_json
 __all__ = ["CLEANERS", "clean_store", "list_units"]
 
 CLEANERS = ("work", "maps", "models", "failed", "all")
-"""Passing work; maps of test images (figures need them again); fitted models (so do further networks); failed units;
-everything."""
+"""Intermediate work; maps of test images (figures need them again); fitted models (so do further networks); failed
+units; everything."""
 
 COLUMNS = ["dataset", "category", "backbone", "seed", "unit", "status", "seconds", "bytes", "folder"]
 

@@ -292,5 +292,5 @@ def _number(value: float) -> float | None:
 
 
 def drop_work(unit: Unit, store: Path | str) -> None:
-    """Delete the passing work of the unit's category and backbone."""
+    """Delete the intermediate work of the unit's category and backbone."""
     shutil.rmtree(Path(store) / unit.group, ignore_errors=True)

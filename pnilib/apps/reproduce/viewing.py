@@ -16,6 +16,7 @@ from pnilib.apps.reproduce.outputs import chosen_items, read_request
 from pnilib.apps.reproduce.plan import ROLES, Request, Source, build_plan, sources_of
 from pnilib.apps.reproduce.results import Cell, Results
 from pnilib.apps.reproduce.schedule import default_workers, execute
+from pnilib.apps.reproduce.settings import PAPER_DATA, count_text
 from pnilib.apps.reproduce.tables import make_table
 from pnilib.demo import make_demo
 from pnilib.errors import PNIError
@@ -34,7 +35,6 @@ __all__ = [
     "whole_categories",
 ]
 
-_PAPER_DATA = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA"}
 _NAMED = 6  # missing runs, before "and n more"
 
 
@@ -71,17 +71,16 @@ def data_text(results: Results) -> str:
     for data in dict.fromkeys(found[0].dataset for role in ROLES if (found := request.sources[role])):
         roles = [role for role in ROLES if (found := request.sources[role]) and found[0].dataset == data]
         n = len(dict.fromkeys(source for role in roles for source in request.sources[role]))
-        places = ", ".join(_PAPER_DATA[role] for role in roles if role != data)
+        places = ", ".join(PAPER_DATA[role] for role in roles if role != data)
         places = " and ".join(places.rsplit(", ", 1))
-        count = f"{n} {'category' if n == 1 else 'categories'}"
         if places:
             lines.append(
-                f"**Data: {data} ({count}) in place of {places}. Our numbers keep the tables' shape and cannot be "
-                "compared with the paper's; no difference is shown.**"
+                f"**Data: {data} ({count_text(n)}) in place of {places}. Our numbers keep the tables' shape and cannot "
+                "be compared with the paper's; no difference is shown.**"
             )
         else:
-            lines.append(f"Data: {_PAPER_DATA[data]} ({count}).")
-    lines += [f"{_PAPER_DATA[role]} was not given." for role in ROLES if not request.sources[role]]
+            lines.append(f"Data: {PAPER_DATA[data]} ({count_text(n)}).")
+    lines += [f"{PAPER_DATA[role]} was not given." for role in ROLES if not request.sources[role]]
     base = request.base
     if request.profile == "smoke":
         lines.append("**Profile smoke: a test of the machinery, not a result.**")
