@@ -1,8 +1,7 @@
 """PNI as one estimator: fit on normal images, predict anomaly maps, save, load (paper Fig. 2).
 
-Stages, each cached by its own key in `workdir`: features -> coreset -> position and neighborhood
-distributions -> scores -> maps; a refinement network, trained separately (pnilib.refinement), may follow.  This class
-only remembers; the work is in the modules of those names.
+Stages: features -> coreset -> position and neighborhood distributions -> scores -> maps; a refinement network, trained
+separately, may follow.  This class only remembers; the work is in the modules of those names.
 """
 
 import copy
@@ -132,8 +131,7 @@ class PNI:
         may change).  A smaller `emb_ratio` keeps the first vectors of the greedy run: what a fit with it would choose.
         Raises PNIError for a setting that a fitted part depends on, or that needs a distribution which was not fitted.
         """
-        config = self.config.replace(**overrides)
-        require_compatible(self, config)
+        require_compatible(self, config := self.config.replace(**overrides))
         other = copy.copy(self)
         other.config, other.coreset = config, coreset_of(self, config)
         if config.stage_key("decision") != self.config.stage_key("decision"):
@@ -165,7 +163,6 @@ class PNI:
 
         Paths, Pillow images and arrays (h, w, 3) of any size are resized and cropped as files are
         (`pnilib.data.inputs` lists all that is taken).  `refined`: fuse each map with the refinement network's.
-
         Raises PNIError for values outside [0, 1] (8 bits: 0 ... 255), NaN, other shapes, no images, and when the model
         has no network to refine with.
         """
@@ -278,7 +275,7 @@ class PNI:
         own = self.with_config(**config.to_dict())
         return explain_cell(features, cell, *own._fitted(config), config, own.veto, most=most)
 
-    # -- keeping -------------------------------------------------------------------------------
+    # -- keeping --
 
     def save(self, directory: Path | str) -> None:
         """Write the fitted model: safetensors and JSON with checksums; an older model there is replaced at the end.

@@ -122,8 +122,17 @@ def _chosen_levels(config: PNIConfig, name: str) -> tuple[int, ...]:
 
 
 def timm_features(config: PNIConfig, name: str, **weights: Any) -> nn.Module:
-    """The network up to the chosen levels; the image size is tried on the `meta` device first."""
-    side, indices = config.image_crop, _chosen_levels(config, name)
+    """The network up to the chosen levels."""
+    indices = _tried_levels(config.backbone, config.levels, config.image_crop)
+    return _create(name, config.image_crop, features_only=True, out_indices=indices, **weights)
+
+
+@lru_cache(maxsize=256)
+def _tried_levels(backbone: str, level_names: str, side: int) -> tuple[int, ...]:
+    """Indices of the chosen levels, which the network gives for images of this size: tried on the `meta` device."""
+    config = PNIConfig(backbone=backbone, levels=level_names, image_resize=side, image_crop=side)
+    name = timm_name(config)
+    indices = _chosen_levels(config, name)
     try:
         with torch.device("meta"), torch.no_grad():
             trial: Any = _create(name, side, features_only=True, out_indices=indices).eval()
@@ -142,7 +151,7 @@ def timm_features(config: PNIConfig, name: str, **weights: Any) -> nn.Module:
             f"backbone={config.backbone}: a level of strides {strides} has less than 2 x 2 cells for "
             f"image_crop={side}: choose finer levels, or larger images"
         )
-    return _create(name, side, features_only=True, out_indices=indices, **weights)
+    return indices
 
 
 def from_timm(config: PNIConfig) -> Backbone:
@@ -157,7 +166,7 @@ def from_timm(config: PNIConfig) -> Backbone:
         origin = config.weights
         overlay = {"state_dict": _timm_file(config, name)}
     elif packaged_file(bare) is not None:
-        overlay = {"state_dict": read_packaged(bare, _whole_state(config, bare))}
+        overlay = {"state_dict": read_packaged(bare, _whole_state(bare, config.image_crop))}
         overlay |= {"mean": (PACKAGED[bare].mean,) * 3, "std": (PACKAGED[bare].std,) * 3}
     try:
         network = timm_features(config, name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0)
@@ -178,10 +187,11 @@ def _timm_backbone(config: PNIConfig, network: nn.Module) -> Backbone:
     return Backbone(config.backbone, digest_of_weights(state), ChannelsFirst(network), norm["mean"], norm["std"])
 
 
-def _whole_state(config: PNIConfig, name: str) -> dict[str, Tensor]:
+@lru_cache(maxsize=8)
+def _whole_state(name: str, side: int) -> dict[str, Tensor]:
     """Names and shapes of the tensors of timm's whole network, the classifier at the end."""
     with torch.device("meta"):
-        return dict(_create(name, config.image_crop).state_dict())
+        return dict(_create(name, side).state_dict())
 
 
 def _timm_file(config: PNIConfig, name: str) -> Mapping[str, Tensor]:
