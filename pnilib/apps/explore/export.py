@@ -55,6 +55,7 @@ def page_html(opened: Exploration, table: pd.DataFrame, label: str, notes: Notes
         key, at = row["category"], {label: row["threshold"]}
         view = draw_image(opened, key, int(row["index"]), [label], at)
         items.append(_item(view, row["outcome"], said.get((key, row["image"]), Note())))
+        view.free()
     name = opened.folder.resolve().name
     title = html.escape(f"{name}: {label}")
     more = f", the first {len(items):,} below" if len(items) < len(table) else ""
