@@ -85,12 +85,6 @@ def test_the_numbers_stay_when_the_data_set_moved(lost: Path, tiny_store: Path, 
     require_harmless(screen)
 
 
-def test_nobody_points_on_a_page_of_its_own(lost: Path, tmp_path: Path) -> None:
-    screen = show(lost, tmp_path, may_point=False)
-    screen.show(ONE, 0)
-    assert "is not there" in screen.state.message.value and screen.image.pointing.layout.display == "none"
-
-
 def test_the_reader_points_to_the_data_set(lost: Path, tiny_store: Path, tmp_path: Path) -> None:
     screen = show(lost, tmp_path)
     screen.show(TWO, 3)

@@ -13,7 +13,7 @@ from pnilib.apps.explore.figures import OUTCOME_STYLES, draw_image
 from pnilib.apps.explore.notes import Note, Notes
 from pnilib.apps.explore.run import Exploration
 from pnilib.apps.explore.words import note_words, threshold_words
-from pnilib.apps.pages import render
+from pnilib.apps.pages import picture_url, render
 from pnilib.store.files import atomic_write
 
 __all__ = ["export_page", "page_html"]
@@ -45,8 +45,10 @@ def page_html(opened: Exploration, table: pd.DataFrame, label: str, notes: Notes
     for row in table.head(max(0, most)).to_dict("records"):
         key, at = row["category"], {label: row["threshold"]}
         view = draw_image(opened, key, int(row["index"]), [label], at)
-        note = note_words(said.get((key, row["image"]), Note()))
-        items.append({"view": view, "note": note, "color": OUTCOME_STYLES[row["outcome"]][1]})
+        note, color = note_words(said.get((key, row["image"]), Note())), OUTCOME_STYLES[row["outcome"]][1]
+        shown = {"words": view.words, "missing": bool(view.fault), "picture": picture_url(view.picture)}
+        items.append(shown | {"note": note, "color": color})
+        view.free()
     name = opened.folder.resolve().name
     more = f", the first {len(items):,} below" if len(items) < len(table) else ""
     words = threshold_words(opened, label, table) if len(table) else f"{label}: no samples"

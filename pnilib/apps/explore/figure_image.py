@@ -7,13 +7,15 @@ cyan ones round the true defect.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
+from torch import Tensor
 
 from pnilib.apps.explore.category import Category
 from pnilib.apps.explore.maps import SIDE_BY_SIDE, change_of_refinement, explained_by, maps_of
@@ -28,7 +30,7 @@ from pnilib.plots.images import color_bar, draw_outline, show_image, show_map
 from pnilib.plots.labels import shortened, title, write
 from pnilib.plots.qualitative import PREDICTED
 
-__all__ = ["MARK", "category_with", "draw_image", "draw_input", "draw_map", "mark_pixel"]
+__all__ = ["MARK", "Input", "category_with", "draw_image", "draw_input", "draw_map", "mark_pixel", "read_input"]
 
 MARK = "#ffd400"
 """Yellow, edged with black: neither truth's nor prediction's colour."""
@@ -76,10 +78,18 @@ def draw_image(
         left, bottom = _WIDTH * (k % columns) + 0.1, height - _HEIGHT * (k // columns + 1) + 0.1
         box = left / width, bottom / height, (_SIDE + 0.2) / width, _SIDE / height
         axes.append(figure.add_axes(box, anchor="W"))
-    fault = draw_input(part, i, axes[0], _geometry(part, labels[0]) if labels else None)
+    inputs: dict[Geometry, Input] = {}
+
+    def read(label: str | None) -> Input:
+        """Once for all panels of a geometry; runs that are compared may differ in it."""
+        geometry = _geometry(part, label)
+        return inputs.setdefault(geometry, inputs.get(geometry) or read_input(part, i, geometry))
+
+    draw_input(read(labels[0] if labels else None), axes[0])
     for ax, label in zip(axes[1:], labels, strict=False):
         row, name = rows.get(label), shortened(label, 24)
-        draw_map(part, i, label, maps.get(label), math.nan if row is None else row["threshold"], ax, opacity)
+        threshold = math.nan if row is None else row["threshold"]
+        draw_map(maps.get(label), scale(part, label), threshold, read(label), ax, opacity)
         if row is None:
             name += ": computed now, E's scale" if label in maps else ": the run has no such result"
         else:
@@ -87,8 +97,7 @@ def draw_image(
         title(ax, name, 9)
     if change is not None:
         ax, most = axes[n - 1], max(float(np.abs(change).max()), 1e-6)
-        show_map(change, ax, limits=(-most, most), cmap=_CHANGE_COLOURS)
-        _draw_truth(part, i, ax, _geometry(part, next(iter(rows))))
+        show_map(change, ax, limits=(-most, most), cmap=_CHANGE_COLOURS, mask=read(next(iter(rows))).mask)
         _draw_scale(ax, (-most, most), "parts of the colour scale", _CHANGE_COLOURS)
         title(ax, "PNI minus E: raised red, lowered blue", 9)
     for ax in axes:
@@ -96,7 +105,7 @@ def draw_image(
             mark_pixel(ax, *pixel)
         _show_window(ax, *window)
         ax.apply_aspect()  # a click is placed by it
-    return View(image_words(part, i, rows), figure, fault, pixels=axes)
+    return View(image_words(part, i, rows), figure, next(iter(inputs.values())).fault, pixels=axes)
 
 
 def category_with(opened: Exploration, category: str, i: int) -> Category:
@@ -107,48 +116,61 @@ def category_with(opened: Exploration, category: str, i: int) -> Category:
     return part
 
 
-def _geometry(category: Category, label: str) -> Geometry:
-    """Of the images that a result was made of; runs that are compared may differ in it."""
+def _geometry(category: Category, label: str | None) -> Geometry:
+    """Of the images that a result was made of."""
     with suppress(PNIError):
-        return explained_by(category, label)[1].geometry
+        return category.geometry if label is None else explained_by(category, label)[1].geometry
     return category.geometry
 
 
-def draw_input(category: Category, i: int, ax: Axes, geometry: Geometry | None = None) -> str:
-    """The image with its true defect; where it cannot be read, that is said in its place and why is returned."""
-    geometry = geometry or category.geometry
-    title(ax, "image, true defect", 9)
+class Input(NamedTuple):
+    """A test image; image and true mask are None where they are not known, `fault` says why the image is not."""
+
+    geometry: Geometry
+    image: Float[Tensor, "3 h w"] | None
+    mask: Bool[Tensor, "h w"] | None
+    fault: str = ""
+
+
+def read_input(category: Category, i: int, geometry: Geometry) -> Input:
+    """Test image i with its true mask."""
+    image, mask, fault = None, None, ""
+    with suppress(PNIError):  # no data set, or a damaged mask
+        mask = category.mask(i, geometry)
     try:
-        show_image(category.image(i, geometry), ax)
-    except PNIError as fault:
-        _say_in_place("the image cannot be read", ax, geometry)
-        return str(fault)
-    if not _draw_truth(category, i, ax, geometry):
-        title(ax, "image; its true defect is not known", 9)
-    return ""
+        image = category.image(i, geometry)
+    except PNIError as error:
+        fault = str(error)
+    return Input(geometry, image, mask, fault)
+
+
+def draw_input(test: Input, ax: Axes) -> None:
+    """The image with its true defect; where it cannot be read, that is said in its place."""
+    if test.image is None:
+        _say_in_place("the image cannot be read", ax, test.geometry)
+    else:
+        show_image(test.image, ax, mask=test.mask)
+    known = test.mask is not None or test.image is None
+    title(ax, "image, true defect" if known else "image; its true defect is not known", 9)
 
 
 def draw_map(
-    category: Category,
-    i: int,
-    label: str,
     anomaly_map: Float32[ndarray, "h w"] | None,
+    limits: tuple[float, float],
     threshold: float,
+    test: Input,
     ax: Axes,
     opacity: float = 0.6,
 ) -> None:
     """Over the grey image where there is one, with the contour at the threshold; or that there is none."""
-    geometry = _geometry(category, label)
     if anomaly_map is None:
-        _say_in_place("no map: the run\nkept none of this result", ax, geometry)
+        _say_in_place("no map: the run\nkept none of this result", ax, test.geometry)
         return
-    limits, image = scale(category, label), None
-    with suppress(PNIError):
-        image = category.image(i, geometry)
-    show_map(anomaly_map, ax, limits=limits, image=image, opacity=opacity)
+    show_map(anomaly_map, ax, limits=limits, image=test.image, opacity=opacity)
     if math.isfinite(threshold):
         draw_outline(torch.from_numpy(anomaly_map >= threshold), ax, PREDICTED)
-    _draw_truth(category, i, ax, geometry)
+    if test.mask is not None:
+        draw_outline(test.mask, ax)
     _draw_scale(ax, limits, "anomaly score", "magma")
 
 
@@ -157,15 +179,6 @@ def mark_pixel(ax: Axes, row: int, column: int) -> None:
     for color, line in (("black", 3.4), (MARK, 1.6)):
         ax.plot(column, row, "o", color=color, markersize=17, markerfacecolor="none", markeredgewidth=line)
         ax.plot(column, row, ".", color=color, markersize=line + 1)
-
-
-def _draw_truth(category: Category, i: int, ax: Axes, geometry: Geometry) -> bool:
-    """The true defect's outline; False where it is not known."""
-    with suppress(PNIError):  # no data set, or a damaged mask
-        if (mask := category.mask(i, geometry)) is not None:
-            draw_outline(mask, ax)
-            return True
-    return False
 
 
 def _draw_scale(ax: Axes, limits: tuple[float, float], label: str, cmap: str) -> None:

@@ -14,9 +14,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from pnilib.apps.explore.category import Category
-from pnilib.apps.explore.figure_image import MARK, category_with, draw_input, draw_map, mark_pixel
+from pnilib.apps.explore.figure_image import MARK, category_with, draw_input, draw_map, mark_pixel, read_input
 from pnilib.apps.explore.maps import explained_by, features_of, maps_of, normal_level
-from pnilib.apps.explore.pictures import crop, rgb
+from pnilib.apps.explore.pictures import crop, rgb, scale
 from pnilib.apps.explore.run import Exploration
 from pnilib.apps.explore.samples import default_threshold
 from pnilib.apps.explore.view import View
@@ -26,7 +26,7 @@ from pnilib.detector.explain import Bin, Explanation, Match, cell_at
 from pnilib.errors import PNIError
 from pnilib.plots.distributions import COLORS
 from pnilib.plots.images import cell_box, crop_patch
-from pnilib.plots.labels import shortened, title, write, write_on
+from pnilib.plots.labels import shortened, title, write_on
 
 __all__ = ["PixelAnswer", "answer_pixel", "draw_answer", "draw_pixel"]
 
@@ -122,23 +122,30 @@ def draw_answer(answer: PixelAnswer) -> View:
     rows = [] if answer.explanation is None else _rows(answer, answer.explanation)
     height = max(2 * (_PICTURE + 0.25), _ROW * len(rows)) + 0.1
     figure = Figure(figsize=(_WIDTH, height))
+    test = read_input(category, i, config.geometry)
     for k in range(2):
-        bottom = height - (k + 1) * (_PICTURE + 0.25)
-        box = 0.1 / _WIDTH, bottom / height, (_PICTURE + 0.22) / _WIDTH, _PICTURE / height
+        edge = height - (k + 1) * (_PICTURE + 0.25)
+        box = 0.1 / _WIDTH, edge / height, (_PICTURE + 0.22) / _WIDTH, _PICTURE / height
         ax = figure.add_axes(box, anchor="W")
         if k == 0:
-            draw_input(category, i, ax, config.geometry)
+            draw_input(test, ax)
         else:
-            draw_map(category, i, answer.label, answer.anomaly_map, answer.threshold, ax)
+            draw_map(answer.anomaly_map, scale(category, answer.label), answer.threshold, test, ax)
             title(ax, f"map, {shortened(answer.label, 30)}", 9)
         if answer.explanation is not None:
-            _box(ax, *cell_box(answer.explanation.cell, answer.grid, config.image_crop))
+            y, x, bottom, right = cell_box(answer.explanation.cell, answer.grid, config.image_crop)
+            _box(ax, y - 0.5, x - 0.5, bottom - y, right - x)
         mark_pixel(ax, *answer.pixel)
+    sheet = figure.add_axes((0, 0, 1, 1), zorder=-1)  # in inches: an Axes for each crop would take most of the time
     for k, (heading, crops) in enumerate(rows):
         top = height - k * _ROW - 0.05
         write_on(figure, _LEFT / _WIDTH, top / height, heading, fontsize=9, va="top", weight="bold")
         for m, patch in enumerate(crops):
-            _draw_crop(patch, _LEFT + m * _STEP, top - 0.22 - _CROP, figure)
+            _draw_crop(patch, _LEFT + m * _STEP, top - 0.22 - _CROP, sheet)
+            below = "\n".join(patch.lines)
+            write_on(figure, (_LEFT + m * _STEP) / _WIDTH, (top - 0.26 - _CROP) / height, below, va="top", fontsize=7)
+    sheet.set_axis_off()
+    sheet.set(xlim=(0, _WIDTH), ylim=(0, height), aspect="auto")
     return View(answer.words, figure, answer.fault)
 
 
@@ -198,24 +205,18 @@ def _rows(answer: PixelAnswer, explanation: Explanation) -> list[tuple[str, list
     return rows
 
 
-def _draw_crop(patch: _Crop, left: float, bottom: float, figure: Figure) -> None:
-    """At a place in inches; the cell itself is boxed within its surroundings."""
-    width, height = figure.get_size_inches()
-    ax = figure.add_axes((left / width, bottom / height, _CROP / width, _CROP / height))
+def _draw_crop(patch: _Crop, left: float, bottom: float, ax: Axes) -> None:
+    """In inches; the cell itself is boxed within its surroundings."""
     try:
-        pixels = patch.make()
-        ax.imshow(pixels, interpolation="nearest")
-        h, w = pixels.shape[0] / (2 * CONTEXT + 1), pixels.shape[1] / (2 * CONTEXT + 1)
-        _box(ax, CONTEXT * h, CONTEXT * w, (CONTEXT + 1) * h, (CONTEXT + 1) * w)
+        extent = left, left + _CROP, bottom, bottom + _CROP
+        ax.imshow(patch.make(), interpolation="nearest", extent=extent, aspect="auto")
+        side = _CROP / (2 * CONTEXT + 1)
+        _box(ax, bottom + CONTEXT * side, left + CONTEXT * side, side, side)
     except PNIError:
-        write(ax, 0.5, 0.5, "image cannot\nbe read", ha="center", va="center", fontsize=7)
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set(color=patch.color, linewidth=2)
-    write_on(figure, left / width, (bottom - 0.04) / height, "\n".join(patch.lines), va="top", fontsize=7)
+        ax.text(left + _CROP / 2, bottom + _CROP / 2, "image cannot\nbe read", ha="center", va="center", fontsize=7)
+    ax.add_patch(Rectangle((left, bottom), _CROP, _CROP, fill=False, color=patch.color, linewidth=2))
 
 
-def _box(ax: Axes, top: float, left: float, bottom: float, right: float) -> None:
+def _box(ax: Axes, y: float, x: float, height: float, width: float) -> None:
     for color, line in (("black", 2.6), (MARK, 1.2)):
-        corner = left - 0.5, top - 0.5
-        ax.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color=color, linewidth=line))
+        ax.add_patch(Rectangle((x, y), width, height, fill=False, color=color, linewidth=line))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy import ndarray
@@ -69,6 +70,10 @@ class View:
     def _rendered(self) -> Image.Image:
         return _render(self.figure)
 
+    def free(self) -> None:
+        """Forget the figure, whose parts refer to one another and would stay in the memory for a while."""
+        self.figure.clear()
+
     def _repr_png_(self) -> bytes:
         """For notebooks."""
         return stacked([self])
@@ -119,7 +124,9 @@ def _render(figure: Figure) -> Image.Image:
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
+    FigureCanvasBase(figure)  # the drawn one keeps its pixels
+    return picture
 
 
 def _draw_words(words: str, width: float) -> Figure:

@@ -3,6 +3,7 @@
 Thin: its views are those of `pnilib.apps.explore.figures`, and every name from a run is escaped or shown as plain text.
 """
 
+import gc
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def page(
     """The explorer as what `pni explore` serves: without the field that points to another folder."""
     try:
         display(_explorer(run, data, other, notes, may_point=False))
+        gc.freeze()  # figures are many small objects: the collector need not look through torch for each hundred
     except PNIError as fault:
         display(W.HTML(f"<span style='color:#b00020'>{escape(str(fault))}</span>"))
 

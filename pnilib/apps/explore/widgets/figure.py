@@ -36,6 +36,8 @@ class FigureView(anywidget.AnyWidget):  # type: ignore[misc]
 
     def show(self, view: View | None, words: str = "") -> None:
         """A view, or only words; the words at once, as pictures take longer to draw."""
+        if self.view is not None and self.view is not view:
+            self.view.free()
         self.view = view
         self.words = words if view is None else view.words
         with self.hold_sync():
