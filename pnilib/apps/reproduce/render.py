@@ -27,7 +27,7 @@ class Table:
     def markdown(self) -> str:
         lines = [f"# {self.spec.number}: {self.spec.title}", "", *(f"{note}  " for note in self.notes), ""]
         for title, frame in self.parts():
-            lines += [f"## {title}", "", markdown_table(frame), ""]
+            lines += [f"## {title}", "", frame.to_markdown(disable_numparse=True), ""]
         return "\n".join(lines)
 
     def latex(self) -> str:
@@ -121,42 +121,25 @@ def marked(cells: pd.DataFrame, column: str) -> pd.DataFrame:
     return cells.assign(text=[mark.format(text) for mark, text in zip(form, cells["text"], strict=True)])
 
 
-def markdown_table(frame: pd.DataFrame) -> str:
-    lines = [f"| {frame.index.name or ''} | " + " | ".join(map(str, frame.columns)) + " |"]
-    lines.append("|---|" + "---|" * len(frame.columns))
-    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
-        lines.append(f"| {name} | " + " | ".join(str(text) for text in row) + " |")
-    return "\n".join(lines)
-
-
-_ESCAPES: tuple[tuple[str, str], ...] = (
-    ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("±", r"$\pm$"), ("–", "--"),
-    ("✓", r"\checkmark "),
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash ", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--",
+        "✓": r"\checkmark ",
+    }
 )  # fmt: skip
 
 
 def latex_table(caption: str, frame: pd.DataFrame) -> str:
-    def plain(text: str) -> str:
-        for old, new in _ESCAPES:
-            text = text.replace(old, new)
-        return text
+    """A `table` of marked texts, the best in bold, the second best underlined."""
 
-    def cell(text: str) -> str:
-        if text.startswith("**"):
-            return rf"\textbf{{{plain(text.strip('*'))}}}"
-        if text.startswith("_") and text.endswith("_"):
-            return rf"\underline{{{plain(text.strip('_'))}}}"
-        return plain(text)
+    def escaped(text: object) -> str:
+        return str(text).translate(_LATEX)
 
-    rows = [
-        " & ".join([plain(str(frame.index.name or "")), *(plain(str(name)) for name in frame.columns)])
-        + r" \\ \midrule"
-    ]
-    for name, row in zip(frame.index, frame.to_numpy(), strict=True):
-        rows.append(" & ".join([plain(str(name)), *(cell(str(text)) for text in row)]) + r" \\")
-    body = "\n".join(rows)
-    return (
-        f"\\begin{{table}}\n\\caption{{{plain(caption)}}}\n"
-        f"\\begin{{tabular}}{{l{'r' * len(frame.columns)}}}\n\\toprule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
-    )
+    def command(text: str) -> str:
+        return "textbf:--rwrap" if text.startswith("**") else "underline:--rwrap" if text.startswith("_") else ""
+
+    plain = frame.map(lambda text: text.strip("*_")).rename_axis(index=None, columns=str(frame.index.name or ""))
+    style = plain.style.apply(lambda _: frame.map(command), axis=None).format(escaped)
+    style = style.format_index(escaped, axis=0).format_index(escaped, axis=1)
+    columns = "l" + "r" * len(frame.columns)
+    return str(style.to_latex(hrules=True, caption=escaped(caption), column_format=columns)).rstrip()
