@@ -25,7 +25,6 @@ CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 IMPORT_NAMES = {
     "PIL": "pillow", "cv2": "opencv-python-headless", "faiss": "faiss-cpu", "skimage": "scikit-image",
     "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipywidgets", "lazy_loader": "lazy-loader",
-    "jinja2": "nbconvert",
     "mpl_toolkits": "matplotlib", "huggingface_hub": "timm",
 }  # fmt: skip
 

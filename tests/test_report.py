@@ -1,10 +1,15 @@
 """What an evaluation leaves beside what earlier ones left."""
 
+import base64
 import dataclasses
+import io
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
 from tiny import SCATTERING, write_category
 
 from pnilib.apps import report
@@ -54,3 +59,17 @@ def test_a_mean_without_one_of_its_values_is_none() -> None:
     table = metrics_table([row, row | {"category": "two", "p_auroc": float("nan"), "fp": float("nan")}])
     assert table["I-AUROC"].tolist() == ["25.00", "25.00", "25.00"] and table["P-AUROC"].tolist() == ["25.00", "–", "–"]
     assert table.filter(like="FP (").iloc[1, 0] == "– / 0"
+
+
+def test_a_page_escapes_its_words_and_holds_its_pictures(tmp_path: Path) -> None:
+    for name in ("pictures.png", "scores.png"):
+        (tmp_path / "part" / "evaluation").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2200, 100), "teal").save(tmp_path / "part" / "evaluation" / name)
+    table = pd.DataFrame({"category": ["a<b"], "I-AUROC": [float("nan")]})
+    page = report.write_page(tmp_path, "A & B", table, ["part"], {"seed": "<script>"}).read_text(encoding="utf-8")
+    assert "<h1>A &amp; B</h1>" in page and "a&lt;b" in page and "–" in page and "<script" not in page
+    urls = re.findall(r'src="([^"]*)"', page)
+    assert len(urls) == 2
+    for url in urls:
+        with Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/webp;base64,")))) as picture:
+            assert picture.size == (1100, 50)

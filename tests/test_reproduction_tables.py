@@ -216,7 +216,7 @@ def test_pages(outputs: Path, made: tuple[Request, Path]) -> None:
     index, report = (outputs / "index.html").read_text(), (outputs / "report.html").read_text()
     for name in FIGURES:
         assert (f'href="figures/{name}.png"' in index) == (name not in ("figure-8", "figure-s8"))
-    assert report.count("data:image/png;base64,") == len(FIGURES) - 2
+    assert report.count("data:image/webp;base64,") == index.count("data:image/webp;base64,") == len(FIGURES) - 2
     assert 'src="figures' not in report and "<b>" in report
     assert read_request(outputs) == made[0]
     with pytest.raises(PNIError, match=r"request\.json: is missing"):

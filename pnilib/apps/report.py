@@ -7,8 +7,6 @@ pictures.png   every kind of defect, the normal images with the highest scores; 
 scores.png     histogram of image scores with both thresholds
 """
 
-import base64
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pnilib.apps.pages import picture_url, write_html
 from pnilib.data import Split
 from pnilib.detector.inference import is_soft
 from pnilib.detector.pni import PNI
@@ -222,35 +221,19 @@ def prediction_name(prediction: Prediction) -> str:
     return f"E, {config.combine}" if config.setting == "E" else config.setting
 
 
-_STYLE = """body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td,th{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:right}
-td:first-child,th:first-child{text-align:left}img{max-width:100%}footer{color:#666;margin-top:3rem}"""
-
-
 def write_page(folder: Path, title: str, table: pd.DataFrame, categories: list[str], facts: dict[str, Any]) -> Path:
     """One self-contained HTML page: the table, each category's pictures, links to executed notebooks, the facts."""
-
-    def picture(path: Path, text: str) -> str:
-        blob = base64.b64encode(path.read_bytes()).decode()
-        return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{blob}"></p>'
-
-    parts = [f"<h1>{html.escape(title)}</h1>", table.to_html(index=False, border=0, escape=True, na_rep="–")]
-    notebooks = sorted((folder / "notebooks").glob("*.html"))
-    if notebooks:
-        links = "".join(f'<li><a href="notebooks/{p.name}">{html.escape(p.stem)}</a></li>' for p in notebooks)
-        parts.append(f"<h2>Notebooks, executed</h2><ul>{links}</ul>")
-    for category in categories:
-        parts.append(f"<h2>{html.escape(category)}</h2>")
-        for name, text in (("pictures.png", "images and anomaly maps"), ("scores.png", "histogram of image scores")):
-            parts.append(picture(folder / category / "evaluation" / name, f"{category}: {text}"))
-    shown = html.escape(json.dumps(facts, indent=2))
-    parts.append(f"<footer><details><summary>How this was made</summary><pre>{shown}</pre></details></footer>")
+    texts = {"pictures.png": "images and anomaly maps", "scores.png": "histogram of image scores"}
+    pictures = {
+        category: {text: picture_url(folder / category / "evaluation" / name) for name, text in texts.items()}
+        for category in categories
+    }
+    notebooks = [path.stem for path in sorted((folder / "notebooks").glob("*.html"))]
     page = folder / "index.html"
-    with atomic_write(page) as handle:
-        handle.write(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
-        )
+    write_html(
+        page, "demo", title=title, table=table, pictures=pictures, notebooks=notebooks,
+        facts=json.dumps(facts, indent=2),
+    )  # fmt: skip
     return page
 
 

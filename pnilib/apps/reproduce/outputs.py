@@ -5,10 +5,7 @@ tables/table-3.{csv,md,tex}     figures/figure-5.{png,pdf}     manifests/<either
 index.html                      thumbnails and links            report.html: everything in one file
 """
 
-import base64
 import difflib
-import html
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,11 +14,10 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
-import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 from tqdm.auto import tqdm
 
+from pnilib.apps.pages import picture_url, write_html
 from pnilib.apps.reproduce.figures import FIGURES, FigureSpec
 from pnilib.apps.reproduce.plan import Plan, Unit
 from pnilib.apps.reproduce.request import Request, fingerprint
@@ -194,102 +190,29 @@ def _write_figure(figure: Figure, stem: Path, written: Written) -> None:
         written.files.append(stem.with_suffix(f".{suffix}"))
 
 
-_STYLE = """
-body{font-family:system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222;line-height:1.45}
-table{border-collapse:collapse;font-size:.85rem}
-td,th{padding:.2rem .6rem;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left}div.wide{overflow-x:auto}img{max-width:100%}
-ul.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem;list-style:none;padding:0}
-ul.grid li{border:1px solid #ddd;border-radius:.4rem;padding:.7rem}
-ul.grid img{max-height:11rem;display:block;margin:auto}
-.note{background:#fff4d6;padding:.5rem .8rem;border-radius:.3rem}footer{color:#666;margin-top:3rem}
-"""
-
-
 def _write_pages(out: Path, results: Results, outdated: Sequence[str]) -> None:
     request = results.plan.request
-    title = f"PNI: tables and figures of the paper, {request.main[0].dataset}"
-    cards, sections = [], []
+    shown = []
     for item in ITEMS.values():
-        heading = html.escape(f"{item.number}: {item.title}")
+        heading = f"{item.number}: {item.title}"
+        picture, text = out / "figures" / f"{item.id}.png", out / "tables" / f"{item.id}.md"
         if item.id in outdated:
             continue
-        if isinstance(item, TableSpec) and (out / "tables" / f"{item.id}.md").exists():
-            body = _tables_of(make_table(item, results))
-            links = " ".join(f'<a href="tables/{item.id}.{s}">{s}</a>' for s in ("md", "csv", "tex"))
-            link = f'<a href="report.html#{item.id}"><b>{heading}</b></a>'
-            cards.append(f"<li>{link}<br>{links} {_manifest_link(item)}</li>")
-        elif isinstance(item, FigureSpec) and (picture := out / "figures" / f"{item.id}.png").exists():
-            body = f'<p><img alt="{heading}" src="{_data_uri(picture.read_bytes())}"></p>'
-            links = " ".join(f'<a href="figures/{item.id}.{s}">{s}</a>' for s in ("png", "pdf"))
-            thumbnail = f'<img alt="{heading}" src="{_data_uri(_thumbnail(picture))}">'
-            link = f'<a href="figures/{item.id}.png">{thumbnail}<b>{heading}</b></a>'
-            cards.append(f"<li>{link}<br>{links} {_manifest_link(item)}</li>")
-        else:
-            continue
-        sections.append(f'<section id="{item.id}"><h2>{heading}</h2>{body}</section>')
-    notebooks = sorted((out / "notebooks").glob("*.html"))
-    links = "".join(f'<li><a href="notebooks/{p.name}">{html.escape(p.stem)}</a></li>' for p in notebooks)
-    executed = f"<h2>Notebooks, executed</h2><ul>{links}</ul>" if links else ""
-    facts = html.escape(json.dumps(environment() | {"profile": request.profile, "seeds": request.seeds}, indent=1))
-    foot = f"<footer><pre>{facts}</pre></footer>"
-    warning = ""
-    if request.stands_in("mvtec"):
-        name = html.escape(request.main[0].dataset)
-        warning = f"The data are {name}, not MVTec AD: nothing here can be compared with the paper's numbers."
-        warning = f'<p class="note">{warning}</p>'
-    pages = {
-        "index.html": f'{warning}<p><a href="report.html">Everything on one page</a>, '
-        f'<a href="results.csv">every number</a></p>'
-        f'<ul class="grid">{"".join(cards)}</ul>{executed}{foot}',
-        "report.html": f"{warning}{''.join(sections)}{foot}",
+        if isinstance(item, TableSpec) and text.exists():
+            table = make_table(item, results)
+            shown.append(dict(id=item.id, heading=heading, notes=table.notes, parts=table.parts(), picture=""))
+        elif isinstance(item, FigureSpec) and picture.exists():
+            urls = dict(picture=picture_url(picture), thumbnail=picture_url(picture, WIDEST))
+            shown.append(dict(id=item.id, heading=heading, notes=[], parts=[], **urls))
+    values = {
+        "title": f"PNI: tables and figures of the paper, {request.main[0].dataset}",
+        "stand_in": request.main[0].dataset if request.stands_in("mvtec") else "",
+        "items": shown,
+        "notebooks": [path.stem for path in sorted((out / "notebooks").glob("*.html"))],
+        "facts": json.dumps(environment() | {"profile": request.profile, "seeds": request.seeds}, indent=1),
     }
-    for name, body in pages.items():
-        with atomic_write(out / name) as handle:
-            handle.write(
-                f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-                f"<style>{_STYLE}</style><body><h1>{html.escape(title)}</h1>{body}</body></html>\n"
-            )
-
-
-def _manifest_link(item: TableSpec | FigureSpec) -> str:
-    return f'<a href="manifests/{item.id}.json">manifest</a>'
-
-
-def _tables_of(table: Table) -> str:
-    parts = [f'<p class="note">{html.escape(note).replace("**", "")}</p>' for note in table.notes]
-    for title, frame in table.parts():
-        parts.append(f"<h3>{html.escape(title)}</h3><div class='wide'>{_html(frame)}</div>")
-    return "".join(parts)
-
-
-def _html(frame: pd.DataFrame) -> str:
-    def cell(text: str) -> str:
-        if text.startswith("**"):
-            return f"<td><b>{html.escape(text.strip('*'))}</b></td>"
-        if text.startswith("_") and text.endswith("_"):
-            return f"<td><u>{html.escape(text.strip('_'))}</u></td>"
-        return f"<td>{html.escape(text)}</td>"
-
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("", *frame.columns))
-    rows = "".join(
-        f"<tr><td>{html.escape(str(name))}</td>{''.join(cell(str(text)) for text in row)}</tr>"
-        for name, row in zip(frame.index, frame.to_numpy(), strict=True)
-    )
-    return f"<table><tr>{head}</tr>{rows}</table>"
-
-
-def _data_uri(blob: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(blob).decode()}"
-
-
-def _thumbnail(picture: Path) -> bytes:
-    with Image.open(picture) as file:
-        image = file.convert("RGB")
-        image.thumbnail((WIDEST, WIDEST))
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    for name in ("index", "report"):
+        write_html(out / f"{name}.html", f"reproduction_{name}", **values)
 
 
 def read_request(out: Path | str) -> Request:
