@@ -238,6 +238,17 @@ def test_several_paths_hidden_and_linked_files(
     assert [path.name for path in Path("out/heatmaps").rglob("*.png")] == ["1.png.png"]
 
 
+def test_masks_of_a_data_set_are_no_images(run: Path, tmp_path: Path) -> None:
+    root = write_category(tmp_path / "data", n_train=2).root
+    model = PNI.load(run / "model")
+    scores = score_images(model, root, tmp_path / "out")
+    assert len(scores.table) > 2 and not scores.table["image"].str.contains("ground_truth").any()
+    (note,) = [note for note in scores.notes if "left out" in note]
+    assert "ground_truth" in note
+    alone = next(path for path in root.rglob("ground_truth") if path.is_dir())
+    assert len(score_images(model, alone, tmp_path / "masks").table)  # asked for by its own name
+
+
 def test_a_run_of_several_models(run: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
         shutil.copytree(run, tmp_path / "run" / name)

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from pnilib.data.appearance import notes_on_new_images
 from pnilib.data.files import IMAGE_SUFFIXES, list_images, no_image, refuse_output, refuse_output_around
 from pnilib.data.images import read_image
+from pnilib.data.masks import without_masks
 from pnilib.detector.pni import PNI
 from pnilib.detector.prediction import Calibration
 from pnilib.errors import PNIError
@@ -143,9 +144,10 @@ def _image_files(given: Sequence[Path | str], out: Path) -> tuple[dict[str, Path
             listing = list_images(path, deep=True, without=out)
             if not listing.images:
                 raise no_image(listing, f"give the folder with the images ({', '.join(IMAGE_SUFFIXES)})")
-            found += listing.images
+            images, left_out = without_masks(listing.images, path)
+            found += images
             bases.append(path)
-            notes += [listing.note()] if listing.note() else []
+            notes += left_out + ([listing.note()] if listing.note() else [])
         elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path)
             bases.append(path.parent)

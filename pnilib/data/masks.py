@@ -20,7 +20,7 @@ from pnilib.data.files import images_in, subfolders
 from pnilib.errors import PNIError
 from pnilib.store.text import shown
 
-__all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note", "refuse_masks_among"]
+__all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note", "refuse_masks_among", "without_masks"]
 
 _TREES = ("ground_truth", "groundtruth", "masks")
 _TAG = r"(?:masks?|gt|labels?|seg|segmentation|annotations?|ground_?truth)"
@@ -83,6 +83,21 @@ def refuse_masks_among(images: Iterable[Path]) -> None:
                 f"{shown(image)}: is by its name the mask of {shown(known[found[1]].name)}, which lies beside it: move "
                 "masks to a folder of their own (ground_truth, in a data set with masks), or rename the image"
             )
+
+
+def without_masks(images: Iterable[Path], base: Path) -> tuple[list[Path], list[str]]:
+    """Images below `base`, but for those in a tree of masks beside a folder `test`; and a line on these."""
+
+    def is_mask(image: Path) -> bool:
+        above = list(image.relative_to(base).parents)[:-1]
+        return any(tree.name.lower() in _TREES and (base / tree.parent / "test").is_dir() for tree in above)
+
+    images = list(images)
+    masks = [image for image in images if is_mask(image)]
+    if not masks:
+        return images, []
+    count = "1 mask is" if len(masks) == 1 else f"{len(masks)} masks are"
+    return [image for image in images if image not in set(masks)], [f"{count} left out, e.g. {shown(masks[0])}"]
 
 
 def orphan_masks(base: Path, used: Iterable[Path]) -> list[Path]:
