@@ -211,7 +211,7 @@ def test_a_kept_table_is_the_mean_of_the_kept_run(name: str) -> None:
     from pnilib.apps.reproduce.tables import TABLES
 
     groups = {"object": GROUPS["objects"], "texture": GROUPS["textures"], "average": [*CATEGORIES]}
-    for method, setting in TABLES[f"table-{name}"].methods:
+    for method, setting in TABLES[f"table-{name}"].methods.items():
         for category, names in groups.items():
             for metric in (*THREE, "p_f1_max"):
                 cell = table_cell(name, method, category, metric)
