@@ -4,6 +4,7 @@ The widgets are moved by their traits; `test_explore_browser` drives the same in
 """
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from PIL import Image
 from tiny_run import CATEGORIES, tiny_store
 
 from pnilib.apps.explore import open_exploration
@@ -72,10 +74,14 @@ def screen(tiny_store: Path, tmp_path: Path) -> Explorer:
     return show(tiny_store, tmp_path)
 
 
+_DOT = io.BytesIO()
+Image.new("RGB", (1, 1)).save(_DOT, format="PNG")
+
+
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not rendered, which takes most of a view's time; what is taken along still is."""
-    monkeypatch.setattr(View, "picture", b"")
+    monkeypatch.setattr(View, "picture", _DOT.getvalue())
 
 
 def show(run: Path, place: Path, *, may_point: bool = True, **options: Any) -> Explorer:

@@ -17,7 +17,6 @@ from tiny import RESNET, SCATTERING, write_category
 
 from pnilib import neighborhood
 from pnilib.config import PNIConfig
-from pnilib.coreset import _Selection
 from pnilib.data import Dataset, Split, load_dataset
 from pnilib.detector import fitting
 from pnilib.detector.calibration import equal_images
@@ -26,6 +25,7 @@ from pnilib.detector.prediction import Prediction
 from pnilib.errors import PNIError
 from pnilib.evaluation import evaluate
 from pnilib.features.extraction import Embedder
+from pnilib.k_center import _Selection
 from pnilib.maps import anomaly_maps, image_scores
 from pnilib.released.neighborhood import leaked_offsets
 from pnilib.scoring import tau
