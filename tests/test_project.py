@@ -172,6 +172,11 @@ def test_no_absolute_paths_and_no_registry_hosts():
     assert not found
 
 
+def test_pages_are_light():
+    heavy = [path.name for path in tracked("results/*.html") if path.stat().st_size > 1e6]
+    assert not heavy, "embed smaller pictures"
+
+
 def run_make(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")

@@ -77,9 +77,21 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
 def parameter_names(path: Path | str) -> list[str]:
     """Names assigned in the cell tagged `parameters`, in their order; [] without such a cell.
 
-    Raises PNIError when `path` is no notebook or that cell is not Python.
+    Not papermill's `inspect_notebook`: it matches lines, so it misses `a = b = 1` and `title = "x = y"`, and asks for a
+    kernel's name.  Raises PNIError when `path` is no notebook or that cell is not Python.
     """
-    return _declared(read_notebook(Path(path)), Path(path))
+    for cell in read_notebook(Path(path)).cells:
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
+            try:
+                statements = ast.parse(cell.source).body
+            except SyntaxError as error:
+                raise PNIError(f"{path}: parameters cell, line {error.lineno}: not Python: correct it") from None
+            assigned = [statement for statement in statements if isinstance(statement, ast.Assign | ast.AnnAssign)]
+            targets = [
+                target for one in assigned for target in (one.targets if isinstance(one, ast.Assign) else [one.target])
+            ]
+            return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
 
 
 def refuse_unknown(parameters: dict[str, Any], known: dict[Path, list[str]]) -> None:
@@ -115,23 +127,6 @@ def strip_solutions(src_dir: Path | str, dst_dir: Path | str) -> list[Path]:
     if not written:
         raise PNIError(f"{src_dir}: holds no notebooks: check the path")
     return written
-
-
-def _declared(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
-            try:
-                statements = ast.parse(cell.source).body
-            except SyntaxError as error:
-                raise PNIError(f"{path}: parameters cell, line {error.lineno}: not Python: correct it") from None
-            targets = [
-                target
-                for statement in statements
-                if isinstance(statement, ast.Assign | ast.AnnAssign)
-                for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
-            ]
-            return [target.id for target in targets if isinstance(target, ast.Name)]
-    return []
 
 
 def copy_notebooks(folder: Path | str) -> list[Path]:

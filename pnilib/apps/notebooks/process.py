@@ -1,6 +1,6 @@
 """One notebook in processes of its own: start, measure, end in time, leave nothing behind.
 
-The worker (`notebook_worker`) runs papermill; papermill starts the kernel; the kernel may start
+The worker (`worker.py`) runs papermill; papermill starts the kernel; the kernel may start
 more.  All of them are sampled for memory and all of them are killed when the time is up.
 """
 

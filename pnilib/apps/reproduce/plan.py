@@ -15,7 +15,7 @@ units that it needs.  Other data or settings are other folders; nothing stale is
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -136,23 +136,21 @@ def build_plan(request: Request, settings: Sequence[str] | None = None, switches
     if request.profile in OFFLINE:
         wanted = {SINGLE.get(name, name) for name in wanted}
     units: dict[Unit, None] = {}
+
+    def add(unit: Unit) -> None:
+        for needed in unit.needs:
+            add(needed)
+        units[unit] = None
+
     main = list(dict.fromkeys(request.sources["mvtec"]))
     for source in dict.fromkeys(source for role in ROLES for source in request.sources[role]):
         whole = source in main
         for unit in _category(request, source, wanted if whole else wanted & {"PNI", "E"}, switches and whole):
-            units[unit] = None
+            add(unit)
     return Plan(request, tuple(units))
 
 
-def _category(request: Request, source: Source, wanted: set[str], switches: bool) -> list[Unit]:
-    units: dict[Unit, None] = {}
-
-    def add(unit: Unit) -> Unit:
-        for needed in unit.needs:
-            add(needed)
-        units[unit] = None
-        return unit
-
+def _category(request: Request, source: Source, wanted: set[str], switches: bool) -> Iterator[Unit]:
     members, first = list(request.members), request.seeds[0]
     ensembled = {ENSEMBLES[name] for name in wanted & set(ENSEMBLES)}
     for seed in request.seeds:
@@ -165,21 +163,20 @@ def _category(request: Request, source: Source, wanted: set[str], switches: bool
             compared = BACKBONES in wanted and seed == first
             if not refined and not compared and not (alone and wanted & {*DETECTOR, *COMBINED}):
                 continue
-            detector = add(_detector(request, source, member, seed, keep=alone and seed == first))
+            yield (detector := _detector(request, source, member, seed, keep=alone and seed == first))
             for name in refined:
                 keep = name in ensembled or (alone and seed == first and name == "PNI")
-                parts.setdefault(name, []).append(add(_network(detector, name, keep)))
+                yield (network := _network(detector, name, keep))
+                parts.setdefault(name, []).append(network)
         for name in sorted(wanted & set(ENSEMBLES), key=list(ENSEMBLES).index):
             together = parts.get(ENSEMBLES[name], [])
             if len(together) == len(members) > 1:
-                add(_ensemble(name, together, keep=seed == first and name == next(iter(ENSEMBLES))))
+                yield _ensemble(name, together, keep=seed == first and name == next(iter(ENSEMBLES)))
         for name, change in ((RELEASED, _released_code()), (SOFT, dict(setting="position", gate="soft"))):
             if name in wanted:
-                add(_alone(name, change, request, source, members[0], seed, keep=seed == first))
+                yield _alone(name, change, request, source, members[0], seed, keep=seed == first)
     if switches:
-        for unit in _switches(request, source, members[0], first):
-            add(unit)
-    return list(units)
+        yield from _switches(request, source, members[0], first)
 
 
 def _detector(request: Request, source: Source, member: str, seed: int, keep: bool) -> Unit:

@@ -71,9 +71,7 @@ def execute(
             def done(unit: Unit, fault: str) -> None:
                 if fault:
                     failed[unit] = fault
-                    bar.write(f"failed: {unit.describe()}: {fault}") if progress else say(
-                        f"failed: {unit.describe()}: {fault}"
-                    )
+                    (bar.write if progress else say)(f"failed: {unit.describe()}: {fault}")
                 left[unit.group] -= 1
                 if left[unit.group] == 0 and not keep_work:
                     drop_work(unit, store)
@@ -90,21 +88,14 @@ def execute(
         return failed
 
 
-def _blocked(unit: Unit, failed: dict[Unit, str]) -> str:
-    """Why a unit need not be tried."""
-    for need in unit.needs:
-        if need in failed:
-            return f"needs {need.describe()}, which failed"
-    return ""
-
-
 def _serial(
     todo: list[Unit], store: Path, device: str, threads: int, failed: dict[Unit, str], done: Callable[[Unit, str], None]
 ) -> None:
     before = torch.get_num_threads()
     try:
         for unit in todo:
-            done(unit, _blocked(unit, failed) or run_unit(unit, store, device, threads))
+            blocked = next((f"needs {need.describe()}, which failed" for need in unit.needs if need in failed), "")
+            done(unit, blocked or run_unit(unit, store, device, threads))
     finally:
         torch.set_num_threads(before)
 
@@ -116,11 +107,13 @@ def _client(scheduler: str | None, workers: int, store: Path, say: Callable[[str
     from distributed import Client, LocalCluster  # seconds to import
 
     with contextlib.ExitStack() as held:
-        # nothing here is large in Dask's eyes: results lie on disk
-        held.enter_context(dask.config.set({"distributed.worker.memory.terminate": False}))
-        held.enter_context(dask.config.set({"distributed.worker.memory.pause": False}))
-        # without Dask's MALLOC_TRIM_THRESHOLD_, under which glibc gives all freed memory back at once
-        held.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": dict.fromkeys(SINGLE, 1)}))
+        ways = {
+            "distributed.worker.memory.terminate": False,  # nothing here is large in Dask's eyes: results lie on disk
+            "distributed.worker.memory.pause": False,
+            # without Dask's MALLOC_TRIM_THRESHOLD_, under which glibc gives all freed memory back at once
+            "distributed.nanny.pre-spawn-environ": dict.fromkeys(SINGLE, 1),
+        }
+        held.enter_context(dask.config.set(ways))
         if scheduler is None:
             cluster = held.enter_context(
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
