@@ -171,8 +171,12 @@ def test_evaluate_writes_tables_and_pictures(run: Path, capsys: pytest.CaptureFi
     assert saved["metrics"]["i_auroc"] == pytest.approx(by_hand)
     for name in ("pictures.png", "scores.png"):
         assert picture_size(folder / name)[0] > 300
+    before = (folder / "scores.csv").read_bytes()
     assert pni("evaluate", run / "cable", "--device", "cpu", "--quiet", "--set", "combine=product") == 0
-    assert "I-AUROC" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "I-AUROC" in shown and "with combine=product: kept in evaluation-combine=product/" in shown
+    assert (folder / "scores.csv").read_bytes() == before
+    assert (folder.with_name("evaluation-combine=product") / "scores.csv").exists()
 
 
 def test_what_masks_mean_goes_with_the_run(
@@ -215,7 +219,8 @@ def test_ensemble_of_two_runs(demo: Path, run: Path, tmp_path: Path, capsys: pyt
         shown = capsys.readouterr()
         assert "ensemble of 2 models, scaled by minmax_train" in shown.err
         assert "an ensemble has none of its own" in shown.out
-        both = pd.read_csv(run / "cable" / "evaluation-ensemble" / "scores.csv").score
+        changed = "".join(f"-{name}={value}" for name, value in change.items())
+        both = pd.read_csv(run / "cable" / f"evaluation-ensemble{changed}" / "scores.csv").score
         scaled = []
         for folder in (run, other):
             model = PNI.load(folder / "cable" / "model").with_config(**change)

@@ -318,6 +318,13 @@ def test_the_reweighted_score_is_of_three_distances(model: PNI, data: Dataset) -
     assert released.predict(data.test).image_scores[0] == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_more_neighbors_than_the_coreset_has_are_refused(data: Dataset) -> None:
+    model = PNI(SCATTERING.replace(setting="A", calibration_images=0, emb_max=40)).fit(data.train)
+    assert model.with_config(baseline="patchcore", baseline_neighbors=40).config.baseline_neighbors == 40
+    with pytest.raises(PNIError, match="baseline_neighbors=41: the coreset has 40 vectors: lower it"):
+        model.with_config(baseline="patchcore", baseline_neighbors=41)
+
+
 def test_the_sparse_projection_changes_the_choice(data: Dataset) -> None:
     """B17: only where d exceeds the dimension that Johnson and Lindenstrauss ask for."""
     config = RESNET.replace(setting="A", dim=200, calibration_images=0)
@@ -584,7 +591,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut": (lambda f: os.truncate(f / "coreset.safetensors", 100), "half-written"),
     "a bit flipped": (lambda f: flip(f / "neighborhood.safetensors"), "wrong SHA-256"),
     "newer": (lambda f: versioned(f, 99), "newer format .* upgrade pnilib"),
-    "older": (lambda f: versioned(f, 1), "older format .* its settings and defaults were others: make it again"),
+    "older": (
+        lambda f: versioned(f, 1),
+        "older format .* its settings and defaults were others: delete it and make it again",
+    ),
     "no model": (lambda f: write_artefact(f, {}, {"kind": "else"}), "not a fitted PNI model"),
     "other weights": (
         lambda f: write_artefact(f, *(lambda t, m: (t, m | {"weights_id": "0"}))(*read_artefact(f))),

@@ -539,7 +539,7 @@ def test_a_model_whose_parts_do_not_fit(refined: PNI, tmp_path: Path) -> None:
         else:
             del facts["refinement"]["low"]
         write_artefact(tmp_path / "model", parts, facts)
-        with pytest.raises(PNIError, match="its parts do not fit together: fit again"):
+        with pytest.raises(PNIError, match="its parts do not fit together: delete it and fit again"):
             PNI.load(tmp_path / "model")
 
 

@@ -20,6 +20,7 @@ from tiny import SCATTERING, write_category
 from pnilib.apps import batch as scored
 from pnilib.apps.batch import score_images
 from pnilib.detector.pni import PNI
+from pnilib.errors import PNIError
 
 QUIET = ("--device", "cpu", "--quiet")
 
@@ -245,8 +246,13 @@ def test_masks_of_a_data_set_are_no_images(run: Path, tmp_path: Path) -> None:
     assert len(scores.table) > 2 and not scores.table["image"].str.contains("ground_truth").any()
     (note,) = [note for note in scores.notes if "left out" in note]
     assert "ground_truth" in note
-    alone = next(path for path in root.rglob("ground_truth") if path.is_dir())
-    assert len(score_images(model, alone, tmp_path / "masks").table)  # asked for by its own name
+    (tree,) = (path for path in root.rglob("ground_truth") if path.is_dir())
+    for masks in (tree, next(path for path in tree.iterdir() if path.is_dir())):
+        with pytest.raises(PNIError, match=r"holds the masks of .*test: give the images"):
+            score_images(model, masks, tmp_path / "masks")
+    shutil.copytree(tree, tree.with_name("segmentation"))  # label maps of parts
+    again = score_images(model, root, tmp_path / "again")
+    assert len(again.table) == len(scores.table) and any("label maps are left out" in note for note in again.notes)
 
 
 def test_a_run_of_several_models(run: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

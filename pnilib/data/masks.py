@@ -86,18 +86,25 @@ def refuse_masks_among(images: Iterable[Path]) -> None:
 
 
 def without_masks(images: Iterable[Path], base: Path) -> tuple[list[Path], list[str]]:
-    """Images below `base`, but for those in a tree of masks beside a folder `test`; and a line on these."""
+    """Images below `base`, but for masks and label maps, in a tree of theirs beside a folder `test`; a line on these.
 
-    def is_mask(image: Path) -> bool:
+    Raises PNIError where `base` is such a tree of masks itself, or a folder in one.
+    """
+    for folder in (base.resolve(), base.resolve().parent):
+        if folder.name.lower() in _TREES[:2] and (folder.parent / "test").is_dir():
+            raise PNIError(f"{shown(base)}: holds the masks of {shown(folder.parent / 'test')}: give the images")
+
+    def is_map(image: Path) -> bool:
         above = list(image.relative_to(base).parents)[:-1]
-        return any(tree.name.lower() in _TREES and (base / tree.parent / "test").is_dir() for tree in above)
+        return any(tree.name.lower() in (*_TREES, "segmentation") and (base / tree.parent / "test").is_dir()
+                   for tree in above)  # fmt: skip
 
     images = list(images)
-    masks = [image for image in images if is_mask(image)]
-    if not masks:
+    maps = [image for image in images if is_map(image)]
+    if not maps:
         return images, []
-    count = "1 mask is" if len(masks) == 1 else f"{len(masks)} masks are"
-    return [image for image in images if image not in set(masks)], [f"{count} left out, e.g. {shown(masks[0])}"]
+    count = "1 mask or label map is" if len(maps) == 1 else f"{len(maps)} masks and label maps are"
+    return [image for image in images if image not in set(maps)], [f"{count} left out, e.g. {shown(maps[0])}"]
 
 
 def orphan_masks(base: Path, used: Iterable[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ __all__ = ["by_ratio", "coreset_of", "lacking_parts", "require_compatible"]
 
 _LATE_STAGES = ("scoring", "maps", "decision", "defects", "refinement", "fusion")
 _LATE = {f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] in _LATE_STAGES}
-"""Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `_cut`."""
+"""Settings on which nothing depends that `fit` learns; `emb_ratio` may be lowered besides, see `coreset_of`."""
 
 
 def _early(config: PNIConfig) -> dict[str, Any]:
@@ -44,6 +44,10 @@ def require_compatible(model: "PNI", config: PNIConfig) -> None:
         )
     if model.coreset is not None and is_soft(config) and model.veto is None:
         raise PNIError("gate=soft: the model was fitted without its constants: fit with setting=position, gate=soft")
+    coreset = coreset_of(model, config)
+    averaged = config.baseline_neighbors if config.setting == "A" and config.baseline == "patchcore" else 1
+    if coreset is not None and averaged > (size := len(coreset.embedding)):
+        raise PNIError(f"baseline_neighbors={averaged}: the coreset has {size} vectors: lower it")
 
 
 def lacking_parts(model: "PNI", setting: str) -> list[str]:

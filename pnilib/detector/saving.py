@@ -81,7 +81,7 @@ def load_model(cls: type["PNI"], directory: Path | str, device: str) -> "PNI":
     try:
         config = PNIConfig.from_dict(meta["config"])
     except (KeyError, TypeError, PNIError) as error:
-        raise PNIError(f"{directory}: its settings cannot be read ({error}): fit again") from None
+        raise PNIError(f"{directory}: its settings cannot be read ({error}): delete it and fit again") from None
     model = cls(config, device)
     if meta["weights_id"] != model.embedder.backbone.weights_id:
         raise PNIError(f"{directory}: was fitted with other {model.config.backbone} weights: give those, or fit again")
@@ -109,5 +109,5 @@ def load_model(cls: type["PNI"], directory: Path | str, device: str) -> "PNI":
         model.train_paths, model.train_fingerprint = meta["train_paths"], meta["train_fingerprint"]
         model.history, model.seconds = meta["history"], meta["seconds"]
     except (KeyError, TypeError, RuntimeError):
-        raise PNIError(f"{directory}: its parts do not fit together: fit again") from None
+        raise PNIError(f"{directory}: its parts do not fit together: delete it and fit again") from None
     return model

@@ -101,7 +101,7 @@ def _read(directory: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
             else:
                 tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(blob)
         except (ValueError, safetensors.SafetensorError):
-            raise PNIError(f"{directory}: {name} is damaged: make the artefact again") from None
+            raise PNIError(f"{directory}: {name} is damaged: delete {directory} and make it again") from None
     return tensors, meta
 
 
@@ -125,7 +125,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
         if not (directory / _MANIFEST).is_file():
             raise PNIError(f"{directory}: not a pnilib artefact (no {_MANIFEST}): check the path")
         blob = (directory / _MANIFEST).read_bytes()
-    broken = PNIError(f"{directory}: {_MANIFEST} is damaged: make the artefact again")
+    broken = PNIError(f"{directory}: {_MANIFEST} is damaged: delete {directory} and make it again")
     try:
         manifest = json.loads(blob)
     except ValueError:
@@ -140,7 +140,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
         raise PNIError(
             f"{directory}: made by pnilib {manifest.get('pnilib')} in {'a newer' if newer else 'an older'} format "
             f"({version}, this pnilib {pnilib_version()} reads {FORMAT_VERSION}): "
-            f"{'upgrade pnilib' if newer else 'its settings and defaults were others: make it again'}"
+            f"{'upgrade pnilib' if newer else 'its settings and defaults were others: delete it and make it again'}"
         )
     if not isinstance(files, dict) or _META not in files:
         raise broken
@@ -155,15 +155,15 @@ def _manifest(directory: Path) -> dict[str, Any]:
 def _checked_bytes(directory: Path, name: str, expected: dict[str, Any]) -> bytes:
     with os_errors(directory / name):
         if not (directory / name).is_file():
-            raise PNIError(f"{directory}: {name} is missing: make the artefact again")
+            raise PNIError(f"{directory}: {name} is missing: delete {directory} and make it again")
         blob = (directory / name).read_bytes()
     if len(blob) != expected.get("bytes"):
         raise PNIError(
             f"{directory}: {name} has {len(blob)} bytes, not {expected.get('bytes')}: half-written, "
-            "make the artefact again"
+            f"delete {directory} and make it again"
         )
     if _sha256(blob) != expected.get("sha256"):
-        raise PNIError(f"{directory}: {name} is damaged (wrong SHA-256): make the artefact again")
+        raise PNIError(f"{directory}: {name} is damaged (wrong SHA-256): delete {directory} and make it again")
     return blob
 
 

@@ -33,7 +33,7 @@ __all__ = ["config", "estimate", "evaluate", "fit"]
 
 def config(profile: Profile = "small", set_: Set = None, as_json: AsJson = False) -> None:
     """List every setting: value in the profile, meaning, allowed values, source in the paper."""
-    chosen = build_config(profile, set_, None)
+    chosen = build_config(profile, set_, None).require_used(PNIConfig.parse_overrides(set_ or []))
     if as_json:
         emit(chosen.to_dict())
         return
@@ -182,7 +182,8 @@ def evaluate(
     """Score the test images and compare with the ground truth: tables and pictures in <category>/evaluation.
 
     --set changes scoring and map settings only, as combine=product, and of every member of an ensemble; what was fitted
-    stays.  A metric without a value (no labels, one class only, no masks) is "–", with the reason below.
+    stays, and so does the evaluation without it: this one goes to <category>/evaluation-combine=product.  A metric
+    without a value (no labels, one class only, no masks) is "–", with the reason below.
     """
     import pandas as pd
 
@@ -198,6 +199,7 @@ def evaluate(
 
     overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
     kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
+    kind += "".join(f"-{name}={value}" for name, value in overrides.items()).replace("/", "_")
     rows: list[dict[str, Any]] = []
     opened = {folder: open_data(folder, root) for folder in run_categories(run, category)}
     for folder, data in opened.items():  # all of them before the first is scored
@@ -227,6 +229,8 @@ def evaluate(
         emit(rows)
     else:
         typer.echo(metrics_table(rows).to_string(index=False))
+        if overrides:
+            typer.echo(f"with {', '.join(set_ or [])}: kept in evaluation{kind}/ of each category")
         for row in rows:
             for note in row["notes"]:
                 typer.echo(f"{row['category']}: {note}")

@@ -63,7 +63,11 @@ def reproduce(
         ),
     ] = None,
     settings: Annotated[
-        str | None, typer.Option("--settings", help="Only these, as A,B,E,PNI,released; tables are then partial.")
+        str | None,
+        typer.Option(
+            "--settings",
+            help="Only the fits of these, as A,B,E,PNI,released, with all that is scored on them; tables are partial.",
+        ),
     ] = None,
     switches: Annotated[
         bool | None,
@@ -118,6 +122,7 @@ def reproduce(
         raise PNIError("--seeds, --threads and --workers: give 1 or more")
     given = parse_data(data)
     if "demo" in given and not list_ and not any(given["demo"].glob("*")):
+        typer.echo(f"{given['demo']}: no demo data there yet: drawing them", err=True)
         make_demo(given["demo"], progress=progress)
     chosen = profile or ("demo" if set(given) == {"demo"} else "paper")
     PNIConfig.profile(chosen)
