@@ -64,10 +64,7 @@ def reproduce(
     ] = None,
     settings: Annotated[
         str | None,
-        typer.Option(
-            "--settings",
-            help="Only the fits of these, as A,B,E,PNI,released, with all that is scored on them; tables are partial.",
-        ),
+        typer.Option("--settings", help="Only their fits and what shares these, as A,B,PNI; partial tables."),
     ] = None,
     switches: Annotated[
         bool | None,
@@ -122,7 +119,7 @@ def reproduce(
         raise PNIError("--seeds, --threads and --workers: give 1 or more")
     given = parse_data(data)
     if "demo" in given and not list_ and not any(given["demo"].glob("*")):
-        typer.echo(f"{given['demo']}: no demo data there yet: drawing them", err=True)
+        typer.echo(f"{given['demo']}: drawing the demo data", err=True)
         make_demo(given["demo"], progress=progress)
     chosen = profile or ("demo" if set(given) == {"demo"} else "paper")
     PNIConfig.profile(chosen)
