@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,11 +55,11 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, float], ax: Axes) -> Axes:
-    """Histogram of image scores by label (0, 1, or -1: unknown), with named thresholds; bins shared."""
+    """Histogram of image scores by label (0, 1, or -1: unknown) where there are any, with named thresholds."""
     bins = np.linspace(float(scores.min()), float(scores.max()) + 1e-6, 31).tolist()
     for label, name, color in ((0, "normal", "#4477aa"), (1, "defective", "#ee6677"), (-1, "label unknown", "#999999")):
         if label >= 0 or (labels == label).any():
-            ax.hist(scores[labels == label], bins=bins, color=color, alpha=0.7, label=name)
+            sns.histplot(x=scores[labels == label], bins=bins, color=color, alpha=0.7, label=name, ax=ax)
     for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
         if np.isfinite(value):
             ax.axvline(value, color="black", linestyle=style, label=f"{name}: {value:.2f}")
