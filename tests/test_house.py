@@ -71,3 +71,15 @@ def test_the_picture_shows_the_imports_of_today() -> None:
     script = ROOT.parent / "docs" / "architecture.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_legends_say_where_they_stand() -> None:
+    """Matplotlib's default, "best", looks at every point drawn, and warns when that takes a busy machine a second."""
+    calls = [
+        (path.relative_to(ROOT), node.lineno, {keyword.arg for keyword in node.keywords})
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "legend"
+    ]
+    assert len(calls) > 10
+    assert [(file, line) for file, line, given in calls if "loc" not in given] == []

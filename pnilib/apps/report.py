@@ -65,7 +65,7 @@ def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, fl
             ax.axvline(value, color="black", linestyle=style, label=f"{name}: {value:.2f}")
     ax.set_xlabel("image score (higher = more anomalous)")
     ax.set_ylabel("images")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     return ax
 
 

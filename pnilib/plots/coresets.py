@@ -67,7 +67,7 @@ def draw_curves(
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax
 
@@ -98,6 +98,6 @@ def draw_coverage(distances: Mapping[str, Float[ndarray, " n"]], ax: Axes, *, ti
     ax.set_xlabel("distance to the nearest coreset vector (feature units)")
     ax.set_ylabel("share of patches farther away")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right")
     ax.set_title(title, fontsize=10)
     return ax

@@ -60,7 +60,7 @@ def draw_pr_curves(
             ax.plot(x[best], y[best], "o", color=color, markeredgecolor="white", markersize=7, zorder=3)
     ax.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
     if curves:
-        ax.legend(fontsize=8, title="F1-max, %", title_fontsize=8, alignment="left")
+        ax.legend(fontsize=8, loc="lower left", title="F1-max, %", title_fontsize=8, alignment="left")
     ax.set_title(title, fontsize=10)
     return ax
 

@@ -48,7 +48,7 @@ def draw_losses(histories: Mapping[str, Sequence[Mapping[str, float]]], n_dist: 
     ax.axhline(np.log(n_dist), color="black", linestyle=":", label=f"uniform guess, log {n_dist}")
     ax.set(xlabel="epoch", ylabel="training loss, nats", ylim=(0, 1.12 * np.log(n_dist)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     return ax
 
 
@@ -85,7 +85,7 @@ def draw_ranked(probabilities: Mapping[str, Float[ndarray, " m"]], threshold: fl
     ax.axhline(threshold, color="black", linestyle="--", label=f"tau = {threshold:.2g}")
     ax.set(xscale="log", yscale="log", xlabel="rank of the bin", ylabel="probability (0 at the lower edge)")
     ax.set_ylim(FLOOR, 2)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     return ax
 
 
@@ -102,7 +102,7 @@ def draw_cdf(samples: Mapping[str, Float[ndarray, "..."]], threshold: float, ax:
         ax.step(values.clip(FLOOR), share, where="post", color=color, linestyle=style, label=name)
     ax.axvline(threshold, color="black", linestyle=":", label=f"tau = {threshold:.2g}")
     ax.set(xscale="log", xlim=(FLOOR, 1.3), ylim=(0, 1.02), xlabel=xlabel, ylabel="share of cells at or below")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     return ax
 
 
@@ -118,5 +118,5 @@ def draw_votes(counts: Float[ndarray, "cells bins"], ax: Axes, *, title: str = "
         below += votes
     ax.set(xticks=range(len(counts)), xlabel="cell x", ylabel="votes")
     ax.set_title(title, fontsize=10)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     return ax

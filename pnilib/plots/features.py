@@ -71,6 +71,6 @@ def draw_spectra(spectra: Mapping[str, Float[Tensor, " k"]], ax: Axes, *, title:
     ax.set_ylabel("variance / largest variance")
     ax.set_ylim(1e-6, 2)
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax

@@ -61,7 +61,7 @@ def draw_bounds(
     ax.plot(at, low, color=COLORS[0], linewidth=1.2, label="lower: min at tau")
     ax.plot(at, score.ravel()[order], ".", color="black", markersize=2, label="S(x), eq. (6)")
     ax.set(xlabel="cells, by upper bound", ylabel="score, nats")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left")
     return ax
 
 
@@ -116,5 +116,5 @@ def draw_scores(scores: Float[ndarray, " n"], groups: Sequence[str], thresholds:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)  # the first group on top, also on a shared axis
     ax.set_xlabel("image score, nats")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left")
     return ax

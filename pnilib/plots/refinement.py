@@ -47,7 +47,7 @@ def draw_profiles(
     for (name, values), color, style in zip(profiles.items(), cycle(COLORS), cycle(("-", "--", "-.")), strict=False):
         ax.plot(np.arange(len(values)), values, style, color=color, label=name)
     ax.set(xlabel="px along the line", ylabel=label, xlim=(-0.5, len(truth) - 0.5))
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax
 
@@ -72,7 +72,7 @@ def draw_surroundings(
                 transform=ax.get_xaxis_transform())  # fmt: skip
     ax.set(xlabel=label, ylabel="pixels, %", xlim=(bins[0], bins[-1]), ylim=(0, None))
     ax.tick_params(axis="x", pad=9)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax
 
@@ -90,7 +90,7 @@ def draw_history(histories: Mapping[str, Sequence[Mapping[str, float]]], ax: Axe
         ax.plot([row["iteration"] for row in rows], relative, style, color=color, marker="o", markersize=3, label=name)
     ax.axhline(1, color="black", linewidth=0.8, linestyle=":")
     ax.set(xlabel="iteration", ylabel="loss / its first logged value", ylim=(0, None))
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax
 
@@ -111,6 +111,6 @@ def draw_gradient_shares(errors: Float[ndarray, " b"], ax: Axes, *, title: str =
     )
     ax.set_xticks(at, [f"{e:.3g}" for e in errors])
     ax.set(xlabel="error ||Ã - A|| of the image", ylabel="share of the gradient, %")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper right")
     ax.set_title(title, fontsize=10)
     return ax
