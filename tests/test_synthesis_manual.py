@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-import scipy.sparse
 from PIL import Image
-from scipy.sparse.linalg import spsolve
 
 from pnilib.errors import PNIError
 from pnilib.synthesis.manual import SIZES, SOURCES, anomaly_map, blend, defect_image, manual, turn_patch
-from pnilib.synthesis.natural import _cut, _destination, natural, poisson
+from pnilib.synthesis.natural import natural
 from pnilib.synthesis.painting import LEVEL, Materials, exact
 from pnilib.synthesis.patches import KINDS, SIDE, crop_patch, draw_patch, library, load_patches, save_patch, trace
 
@@ -259,44 +257,6 @@ def test_a_folder_without_permission(tmp_path):
 # -- Poisson blending ----------------------------------------------------------------------------
 
 
-def slow_poisson(image, donor, mixed):
-    """The same equation, one row of a sparse matrix a pixel."""
-    height, width = image.shape
-    index = {(y, x): k for k, (y, x) in enumerate((y, x) for y in range(1, height - 1) for x in range(1, width - 1))}
-    matrix, right = scipy.sparse.lil_matrix((len(index), len(index))), np.zeros(len(index))
-    for (y, x), k in index.items():
-        matrix[k, k] = 4
-        for there in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-            step, own = donor[y, x] - donor[there], image[y, x] - image[there]
-            right[k] += own if mixed and abs(own) > abs(step) else step
-            if there in index:
-                matrix[k, index[there]] = -1
-            else:
-                right[k] += image[there]
-    solved = image.copy()
-    solved[1:-1, 1:-1] = spsolve(matrix.tocsc(), right).reshape(height - 2, width - 2)
-    return solved
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("shape", [(3, 3), (4, 9), (14, 11)])
-def test_poisson_against_the_linear_system(shape, mixed):
-    image, donor = (rng(k).random((*shape, 3)) for k in (1, 2))
-    expected = np.stack([slow_poisson(image[..., c], donor[..., c], mixed) for c in range(3)], axis=2)
-    assert np.allclose(poisson(image, donor, mixed), expected, atol=1e-10)
-
-
-def test_poisson_by_hand():
-    """One unknown: f = (sum of the four neighbours + 4 * donor's centre - donor's neighbours) / 4."""
-    image, donor = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
-    image[0, 1], image[2, 1], image[1, 0], image[1, 2] = 0.1, 0.2, 0.3, 0.4
-    donor[1, 1] = 0.5
-    assert np.allclose(poisson(image, donor, False)[1, 1], (0.1 + 0.2 + 0.3 + 0.4 + 4 * 0.5) / 4)
-    flat = rng().random((7, 6, 3))
-    assert np.allclose(poisson(flat, flat, False), flat)
-    assert np.allclose(poisson(flat, flat + 0.3, True), flat)  # a constant added to the donor leaves no trace
-
-
 def test_natural_has_no_seam():
     """Pasting would jump at the rim by the difference of the two images, here 0.4; blending does not."""
     image, donor = texture(120, 120) * 0.3, texture(120, 120, 3) * 0.3 + 0.4
@@ -316,42 +276,8 @@ def test_natural_marks_what_moved_by_more_than_a_level():
     moved = np.abs(painted.image - image).mean(axis=2) > LEVEL
     assert (painted.region & moved).sum() > 0.9 * painted.region.sum()
     assert painted.drawn["donor"] == 0 and painted.drawn["gradients"] == "mixed"
-    assert 1 <= len(painted.drawn["patches"]) <= 3
+    assert 1 <= len(painted.drawn["patches"]) <= 4
     assert natural(image, everywhere(image), rng(2), Materials()).drawn["donor"] is None
-
-
-def test_natural_keeps_part_on_part():
-    """Donor and image have their part on the right half: most patches lie on it, and their part falls on it."""
-    area = np.zeros((100, 100), bool)
-    area[:, 50:] = True
-    inside, on_part = [], []
-    for seed in range(60):
-        source = rng(seed)
-        _, cut_part = _cut(texture(100, 100), area, source, (0.7, 1.3))
-        top, left = _destination(area, cut_part, source)
-        window = area[top : top + cut_part.shape[0], left : left + cut_part.shape[1]]
-        assert window.shape == cut_part.shape, "inside the image"
-        inside.append(window.mean())
-        on_part.append((window & cut_part).sum() / max(cut_part.sum(), 1))
-    assert min(inside) > 0.5 and min(on_part) > 0.25
-
-
-def test_a_place_is_found_in_the_smallest_area():
-    area = np.zeros((200, 300), bool)
-    area[150, 7] = True
-    for seed in range(20):
-        top, left = _destination(area, np.ones((20, 30), bool), rng(seed))
-        assert top <= 150 < top + 20 and left <= 7 < left + 30
-
-
-def test_the_sources_part_must_fall_on_the_part():
-    """The part ends at column 60; of a patch 40 px wide only the last 8 columns show it, and a quarter must meet it."""
-    area = np.zeros((100, 100), bool)
-    area[:, :60] = True
-    cut_part = np.zeros((40, 40), bool)
-    cut_part[:, -8:] = True
-    lefts = [_destination(area, cut_part, rng(seed))[1] for seed in range(80)]
-    assert 20 < max(lefts) < 60 - 32 - 2 + 1, "on half of the part alone, 39 would do"
 
 
 def test_natural_ignores_what_nobody_sees():
@@ -359,11 +285,3 @@ def test_natural_ignores_what_nobody_sees():
     almost = grey + (rng().random(grey.shape, np.float32) - np.float32(0.5)) * np.float32(0.2 * LEVEL)
     painted = natural(grey, everywhere(grey), rng(1), Materials(donors=[almost]))
     assert painted.drawn["patches"] and not painted.region.any()
-
-
-def test_natural_patch_sizes():
-    """Half-sizes 0.03 + Gamma(2, 0.05), mean 0.13 of the side: whole sides average a little less than 0.26."""
-    whole = np.ones((200, 200), bool)
-    sides = np.array([_cut(texture(200, 200), whole, rng(k), (1.0, 1.0))[0].shape[:2] for k in range(300)]) / 200
-    assert sides.min() >= 0.03 and sides.max() <= 0.8
-    assert 0.21 < sides.mean() < 0.27
