@@ -14,7 +14,7 @@ import numpy as np
 from pnilib.config.geometry import Geometry
 from pnilib.data import Dataset, Split
 from pnilib.data.appearance import notes_on_truth
-from pnilib.detector.prediction import Prediction
+from pnilib.detector.prediction import Scored
 from pnilib.errors import PNIError
 from pnilib.metrics import (
     Interval,
@@ -103,7 +103,7 @@ def lacking(test: Split) -> list[str]:
     return found
 
 
-def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> Evaluation:
+def evaluate(prediction: Scored, test: Split, *, variant: str = "exact") -> Evaluation:
     """All metrics of a prediction; `variant=pni` computes the AUPROs as the release does.
 
     Raises PNIError when the prediction is not of these images, or a map holds NaN.

@@ -23,6 +23,7 @@ FLOORS = [
     "released",
     "detector",
     "evaluation",
+    "nsa",
     "published demo",
     "plots",
     "apps",

@@ -20,6 +20,7 @@ from tiny import SCATTERING, write_category
 from pnilib.apps import batch as scored
 from pnilib.apps.batch import score_images
 from pnilib.detector.pni import PNI
+from pnilib.detector.prediction import Calibration
 from pnilib.errors import PNIError
 
 QUIET = ("--device", "cpu", "--quiet")
@@ -97,7 +98,7 @@ def test_a_killed_run_resumes_rows_of_the_same_model_and_image_only(
         other.train_paths, other.calibration = model.train_paths, model.calibration
         model = other
     if change == "threshold":
-        model.calibration = scored.Calibration(model.calibration.image_scores * 2, 0.0, 9.0)  # type: ignore[union-attr]
+        model.calibration = Calibration(model.calibration.image_scores * 2, 0.0, 9.0)  # type: ignore[union-attr]
     if change == "version":
         monkeypatch.setattr(scored, "pnilib_version", lambda: "9.9")
     calls.update(names=[], stop=math.inf)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -30,19 +30,34 @@ from pnilib.data.appearance import notes_on_new_images
 from pnilib.data.files import IMAGE_SUFFIXES, list_images, no_image, refuse_output, refuse_output_around
 from pnilib.data.images import read_image
 from pnilib.data.masks import without_masks
-from pnilib.detector.pni import PNI
-from pnilib.detector.prediction import Calibration
+from pnilib.detector.prediction import Scored, Settings
 from pnilib.errors import PNIError
 from pnilib.store.artefacts import pnilib_version
 from pnilib.store.files import atomic_write, os_errors
 from pnilib.store.locks import lock_folder, mark_output
 from pnilib.store.text import shown
 
-__all__ = ["Scores", "heat_map", "score_images"]
+__all__ = ["Scorer", "Scores", "heat_map", "score_images"]
 
 COLUMNS = ["image", "score", "defective", "problem", "heat_map"]
 LONGEST = 240
 """bytes of a heat map's name: file systems take 255, of which a file in the making needs some."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A fitted model of any kind."""
+
+    @property
+    def config(self) -> Settings: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def train_paths(self) -> list[str]: ...
+    def fingerprint(self, *, refined: bool = False) -> str: ...
+    def decision(self, *, refined: bool = False) -> tuple[float, str]: ...
+    def map_limits(self, *, refined: bool = False) -> tuple[float, float]: ...
+    def predict(self, images: Any, *, refined: bool = False) -> Scored: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ def heat_map(
 
 
 def score_images(
-    model: PNI,
+    model: Scorer,
     images: Path | str | Sequence[Path | str],
     out: Path | str,
     *,
@@ -88,23 +103,15 @@ def score_images(
     """Score images, and all below folders, and write out/scores.csv and out/heatmaps.
 
     An image that cannot be read has a row that says why; the others are scored all the same.  `refined`: maps fused
-    with those of the model's refinement network.  Heat maps are clear up to the middle of what the calibration images'
-    maps reach, and opaque at 1.25 times the most that they reach (counted from their least, where that is negative).
+    with those of the model's refinement network.  Heat maps are clear and opaque at the model's `map_limits`.
 
     Raises PNIError for a path that is no image or holds none, an `out` that holds the images, a model without
     calibration, or without a network to refine with, and when another run writes to `out`.
     """
-    out = Path(out)
-    if refined and model.refinement is None:
-        raise PNIError("the model has no refinement network: train one with `pni refine`")
-    calibration = model.refined_calibration if refined else model.calibration
-    if calibration is None:
-        raise PNIError(
-            "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
-        )
+    out, limits = Path(out), model.map_limits(refined=refined)
     files, folder, notes = _image_files([images] if isinstance(images, str | Path) else images, out)
     notes += notes_on_new_images(files.values(), model.config.geometry, model.train_paths)
-    key = _key(model, calibration, refined)
+    key = _key(model, limits, refined)
     with lock_folder(out):
         mark_output(out / "heatmaps")
         record = out / "scores.part.jsonl"
@@ -118,7 +125,7 @@ def score_images(
                 digest = _digest(path)
                 if name in done and digest is not None and done[name]["digest"] == digest:
                     continue
-                done[name] = {"digest": digest, "row": _score_one(model, calibration, refined, name, path, out)}
+                done[name] = {"digest": digest, "row": _score_one(model, limits, refined, name, path, out)}
                 handle.write(json.dumps({"name": name} | done[name]) + "\n")
                 handle.flush()
         table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
@@ -167,11 +174,12 @@ def _image_files(given: Sequence[Path | str], out: Path) -> tuple[dict[str, Path
     return dict(sorted(named.items())), Path(base), notes
 
 
-def _key(model: PNI, calibration: Calibration, refined: bool) -> str:
+def _key(model: Scorer, limits: tuple[float, float], refined: bool) -> str:
     """What every row depends on, beside the image."""
-    limits = [calibration.image_scores.tolist(), calibration.low, calibration.high]
+    decided = model.decision(refined=refined)
     parts = [
-        model.fingerprint(refined=refined), model.config.to_dict(), limits, refined, model.device, pnilib_version()
+        model.fingerprint(refined=refined), model.config.to_dict(), limits, decided, refined, model.device,
+        pnilib_version(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -246,15 +254,15 @@ def _clear(out: Path, table: pd.DataFrame, listed: set[str]) -> list[str]:
     return [f"{out / 'heatmaps'}: also holds {number} that no table lists, left as they are: {foreign[0]}"]
 
 
-def _score_one(model: PNI, calibration: Calibration, refined: bool, name: str, path: Path, out: Path) -> dict[str, Any]:
+def _score_one(
+    model: Scorer, limits: tuple[float, float], refined: bool, name: str, path: Path, out: Path
+) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"image": shown(name)}
     try:
         image = read_image(path, model.config.geometry)
     except PNIError as fault:
         return row | {"problem": shown(str(fault))}
     found = model.predict(image[None], refined=refined)
-    low, high = calibration.low, calibration.high
-    limits = ((low + high) / 2, high + 0.25 * (high - min(low, 0.0)))  # a refined map may be negative
     picture = heat_map(image.permute(1, 2, 0).numpy(), found.maps[0], limits)
     place = _heat_map_name(name)
     with atomic_write(out / place, "wb") as handle:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -23,9 +23,7 @@ from matplotlib.figure import Figure
 
 from pnilib.apps import pages
 from pnilib.data import Split
-from pnilib.detector.inference import is_soft
-from pnilib.detector.pni import PNI
-from pnilib.detector.prediction import Prediction
+from pnilib.detector.prediction import Scored
 from pnilib.evaluation import METRICS, SHORT_NAMES, Evaluation
 from pnilib.plots.images import color_bar, show_image, show_map
 from pnilib.store.files import atomic_write, os_errors, write_json
@@ -38,12 +36,19 @@ __all__ = [
     "metrics_table",
     "outdated_evaluations",
     "outdated_tables",
-    "prediction_name",
     "rules_table",
     "save_figure",
     "write_evaluation",
     "write_page",
 ]
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A fitted model of any kind."""
+
+    def fingerprint(self, *, refined: bool = False) -> str: ...
+
 
 _FILES = ("scores.csv", "metrics.csv", "evaluation.json", "pictures.png", "scores.png")
 
@@ -69,7 +74,7 @@ def draw_scores(scores: np.ndarray, labels: np.ndarray, thresholds: dict[str, fl
     return ax
 
 
-def draw_examples(predictions: dict[str, Prediction], test: Split, n_normal: int = 2, most: int = 10) -> Figure:
+def draw_examples(predictions: dict[str, Scored], test: Split, n_normal: int = 2, most: int = 10) -> Figure:
     """Columns: the highest-scored normal images, then for each kind of defect its median image by the last one.
 
     Rows: the image with the true outline, then each prediction's map over it.  One scale for all: from the smallest
@@ -104,12 +109,12 @@ def draw_examples(predictions: dict[str, Prediction], test: Split, n_normal: int
 
 def write_evaluation(
     folder: Path,
-    prediction: Prediction,
+    prediction: Scored,
     test: Split,
     evaluation: Evaluation,
-    beside: dict[str, Prediction] | None = None,
+    beside: dict[str, Scored] | None = None,
     *,
-    model: PNI | None = None,
+    model: Identified | None = None,
 ) -> None:
     """All files named above, each complete or not there; those of an earlier evaluation go first.
 
@@ -152,7 +157,7 @@ def write_evaluation(
         },
     )
     with matplotlib.rc_context({"font.size": 9}):
-        rows_shown = (beside or {}) | {prediction_name(prediction): prediction}
+        rows_shown = (beside or {}) | {prediction.name: prediction}
         save_figure(draw_examples(rows_shown, test), folder / "pictures.png")
         figure = Figure(figsize=(6, 3), layout="constrained")
         thresholds = {"test-optimal": metrics["i_threshold"], "normal images only": metrics["normal_threshold"]}
@@ -160,7 +165,7 @@ def write_evaluation(
         save_figure(figure, folder / "scores.png")
 
 
-def outdated_evaluations(folder: Path, model: PNI, test: Split) -> list[str]:
+def outdated_evaluations(folder: Path, model: Identified, test: Split) -> list[str]:
     """Evaluations in a category's folder that are of another model or of other test images, one line each."""
     found, images = [], test.fingerprint()
     for place in sorted(folder.glob("evaluation*")):
@@ -214,14 +219,6 @@ def metrics_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         means = {METRICS[key]: text(100 * float(np.mean([row[key] for row in rows]))) for key in keys}
         table.append({"category": "mean"} | means | {name: "" for name in table[0] if name.startswith(("FP", "FN"))})
     return pd.DataFrame(table)
-
-
-def prediction_name(prediction: Prediction) -> str:
-    """Short name of a prediction's rule, as `A`, `E, product` or `soft veto`."""
-    config = prediction.config
-    if is_soft(config):
-        return "soft veto"
-    return f"E, {config.combine}" if config.setting == "E" else config.setting
 
 
 def write_page(folder: Path, title: str, table: pd.DataFrame, categories: list[str], facts: dict[str, Any]) -> Path:

@@ -17,7 +17,7 @@ from pnilib.detector.prediction import Calibration, Prediction
 from pnilib.errors import PNIError
 from pnilib.metrics import normal_threshold, threshold_note
 
-__all__ = ["calibration_of", "decision", "equal_images", "images_to_calibrate"]
+__all__ = ["calibration_of", "decision", "equal_images", "images_to_calibrate", "map_limits"]
 
 
 def equal_images(split: Split, geometry: Geometry) -> list[list[int]]:
@@ -65,3 +65,17 @@ def calibration_of(scored: Prediction, comparable: bool) -> Calibration:
     """What is kept of scored training images; without any that are `comparable`, their maps' range alone."""
     scores = scored.image_scores[: None if comparable else 0]
     return Calibration(scores, float(scored.maps.min()), float(scored.maps.max()))
+
+
+def map_limits(calibration: Calibration | None) -> tuple[float, float]:
+    """Map values at which a heat map is clear and where it is opaque: the middle of what the calibration images' maps
+    reach, and 1.25 times the most that they reach, counted from their least where that is negative (a refined map's).
+
+    Raises PNIError without a calibration.
+    """
+    if calibration is None:
+        raise PNIError(
+            "the model carries no calibration, which sets threshold and colours: fit with calibration_images > 0"
+        )
+    low, high = calibration.low, calibration.high
+    return (low + high) / 2, high + 0.25 * (high - min(low, 0.0))

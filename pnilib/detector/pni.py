@@ -22,7 +22,7 @@ from pnilib.config import SETTINGS, PNIConfig
 from pnilib.coreset import Coreset
 from pnilib.data import Split
 from pnilib.data.inputs import as_images
-from pnilib.detector.calibration import calibration_of, decision, images_to_calibrate
+from pnilib.detector.calibration import calibration_of, decision, images_to_calibrate, map_limits
 from pnilib.detector.compatibility import by_ratio, coreset_of, lacking_parts, require_compatible
 from pnilib.detector.explain import Explanation, explain_cell, explain_image
 from pnilib.detector.fitting import fit_stages
@@ -228,6 +228,12 @@ class PNI:
         calibration = self.refined_calibration if refined else self.calibration
         return decision(calibration, self.config.calibration_fpr, len(self.train_paths))
 
+    def map_limits(self, *, refined: bool = False) -> tuple[float, float]:
+        """Map values at which a heat map is clear and where it is opaque: `pnilib.detector.calibration.map_limits`."""
+        if refined and self.refinement is None:
+            raise PNIError("the model has no refinement network: train one with `pni refine`")
+        return map_limits(self.refined_calibration if refined else self.calibration)
+
     def _fitted(self, *configs: PNIConfig) -> tuple[Coreset, PositionHistogram | None, NeighborhoodMLP | None]:
         """The fitted parts.  Raises PNIError when there are none, or one is missing that a configuration needs."""
         if self.coreset is None:
@@ -278,17 +284,11 @@ class PNI:
     # -- keeping --
 
     def save(self, directory: Path | str) -> None:
-        """Write the fitted model: safetensors and JSON with checksums; an older model there is replaced at the end.
-
-        Raises PNIError when not fitted, for a folder with other files in it, or a place that cannot be written.
-        """
+        """Write the fitted model, whole or not at all.  Raises PNIError when not fitted, and as `write_artefact`."""
         write_artefact(directory, *parts_of(self))
 
     def fingerprint(self, *, refined: bool = False) -> str:
-        """SHA-256 (hex) of what was learnt from the training images; `refined`: and of the refinement network.
-
-        Scoring settings and the calibration are not part of it.  Raises PNIError when not fitted.
-        """
+        """SHA-256 (hex) of what was learnt, not of scoring settings; `refined`: and of the refinement network."""
         return fingerprint_of(self, refined)
 
     @classmethod

@@ -1,6 +1,7 @@
 """What scoring a set of images yields: maps, scores, and which coreset vector each patch matched."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -8,12 +9,45 @@ from numpy import ndarray
 from torch import Tensor
 
 from pnilib.config import PNIConfig
+from pnilib.config.geometry import Geometry
 from pnilib.detector import steps
+from pnilib.detector.inference import is_soft
 from pnilib.maps import anomaly_maps, repeat_inner
 from pnilib.refinement.fusion import Refinement
 from pnilib.scoring import PatchScores
 
-__all__ = ["Calibration", "Prediction"]
+__all__ = ["Calibration", "Prediction", "Scored", "Settings"]
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """What a detector was set to."""
+
+    @property
+    def geometry(self) -> Geometry: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """Scores of n images by any detector of this kit, as `pnilib.evaluation` and the reports take them."""
+
+    @property
+    def config(self) -> Settings: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def image_paths(self) -> list[str]: ...
+    @property
+    def maps(self) -> Float32[ndarray, "n h w"]: ...
+    @property
+    def image_scores(self) -> Float32[ndarray, " n"]: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def threshold_note(self) -> str: ...
+    @property
+    def refined(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +85,13 @@ class Prediction:
     threshold: float
     refined: bool = False
     threshold_note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name of its rule, as `A`, `E, product` or `soft veto`."""
+        if is_soft(self.config):
+            return "soft veto"
+        return f"E, {self.config.combine}" if self.config.setting == "E" else self.config.setting
 
     @classmethod
     def blank(

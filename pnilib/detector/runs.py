@@ -101,10 +101,12 @@ def fit_or_load(
     return PNI.load(folder / "model", device).with_config(**config.to_dict())
 
 
-def run_categories(run: Path | str, wanted: list[str] | None = None) -> list[Path]:
-    """The category folders of a run, sorted; `run` may be one of them.  Raises PNIError for none."""
+def run_categories(run: Path | str, wanted: list[str] | None = None, *, kind: str = "pni") -> list[Path]:
+    """The category folders of a run, sorted; `run` may be one of them.  Raises PNIError for none, and for a run of
+    another detector than `kind`."""
     run = Path(run)
     if (run / "run.json").exists():
+        _require_kind(run, kind)
         return [run]
     found = {
         path.parent.name: path.parent for path in sorted(run.glob("*/run.json")) if (path.parent / "model").exists()
@@ -114,7 +116,17 @@ def run_categories(run: Path | str, wanted: list[str] | None = None) -> list[Pat
     for name in wanted or []:
         if name not in found:
             raise PNIError(f"{run}: has no category {name!r}: choose one of {', '.join(found)}")
-    return [folder for name, folder in found.items() if not wanted or name in wanted]
+    chosen = [folder for name, folder in found.items() if not wanted or name in wanted]
+    for folder in chosen:
+        _require_kind(folder, kind)
+    return chosen
+
+
+def _require_kind(folder: Path, kind: str) -> None:
+    found = read_record(folder).get("kind", "pni")
+    if found != kind:
+        command = "pni" if found == "pni" else f"pni {found}"
+        raise PNIError(f"{folder}: is a run of `{command} fit`: use `{command} evaluate` and `{command} score` on it")
 
 
 def open_run(folder: Path | str, device: str = "cpu", root: Path | str | None = None) -> tuple[PNI, Dataset]:

@@ -1,14 +1,17 @@
 """`pni score`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pnilib.apps.cli.options import AsJson, Device, Out, Progress, Refined, device_name, emit
 from pnilib.errors import PNIError
 
-__all__ = ["score"]
+if TYPE_CHECKING:
+    from pnilib.apps.batch import Scores
+
+__all__ = ["model_folder", "report_scores", "score"]
 
 
 def score(
@@ -28,11 +31,18 @@ def score(
     from pnilib.detector.pni import PNI
     from pnilib.store.files import write_json
 
-    folder = _model_folder(run)
+    folder = model_folder(run)
     model = PNI.load(folder, device_name(device))
     scores = score_images(model, images, out, refined=refined, progress=progress)
-    where = {"model": str(folder.resolve()), "images": str(scores.folder.resolve()), "refined": refined}
-    write_json(out / "score.json", where)  # for `pni explore`
+    write_json(
+        out / "score.json",  # for `pni explore`
+        {"model": str(folder.resolve()), "images": str(scores.folder.resolve()), "refined": refined},
+    )
+    report_scores(scores, out, as_json)
+
+
+def report_scores(scores: "Scores", out: Path, as_json: bool) -> None:
+    """The highest scores, what was found, and status 1 when nothing was scored."""
     table = scores.table
     lost = table["problem"].dropna()
     if as_json:
@@ -50,7 +60,7 @@ def score(
     raise typer.Exit(0 if scores.n_scored else 1)
 
 
-def _model_folder(run: Path) -> Path:
+def model_folder(run: Path) -> Path:
     """The model's own folder, the one of its category, or that of a run's only category."""
     from pnilib.detector.runs import run_categories
 
