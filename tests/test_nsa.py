@@ -327,9 +327,13 @@ def test_bad_words(data, tmp_path, capsys, words, said):
     assert fault.startswith("error: ") and said in fault
 
 
-def test_pni_refuses_an_nsa_run_in_a_line(run, capsys):
-    assert pni("evaluate", run, "--quiet") == 2
-    assert "is a run of `pni nsa fit`: use `pni nsa evaluate` and `pni nsa score`" in capsys.readouterr().err
+def test_other_commands_refuse_an_nsa_run_in_a_line(run, data, tmp_path, capsys):
+    fit = ["fit", "-d", "mvtec", "-r", data.root, "-o", run, "--profile", "smoke"]
+    score = ["score", run / "part", data.root / "part/test", "-o", tmp_path]
+    for words in (["evaluate", run], ["refine", run], ["explore", run], fit, score):
+        assert pni(*words) == 2
+        fault = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "is a run of `pni nsa fit`: use `pni nsa evaluate` and `pni nsa score`" in fault, words
 
 
 def test_strips_do_not_change_the_training(data, fitted, tmp_path):

@@ -34,6 +34,7 @@ __all__ = [
     "open_members",
     "open_run",
     "read_record",
+    "require_kind",
     "run_categories",
 ]
 
@@ -101,12 +102,14 @@ def fit_or_load(
     return PNI.load(folder / "model", device).with_config(**config.to_dict())
 
 
-def run_categories(run: Path | str, wanted: list[str] | None = None, *, kind: str = "pni") -> list[Path]:
-    """The category folders of a run, sorted; `run` may be one of them.  Raises PNIError for none, and for a run of
-    another detector than `kind`."""
+def run_categories(run: Path | str, wanted: list[str] | None = None, *, kind: str | None = "pni") -> list[Path]:
+    """The category folders of a run, sorted; `run` may be one of them.
+
+    Raises PNIError for none, and for a run of another detector than `kind` (None: any).
+    """
     run = Path(run)
     if (run / "run.json").exists():
-        _require_kind(run, kind)
+        require_kind(run, kind)
         return [run]
     found = {
         path.parent.name: path.parent for path in sorted(run.glob("*/run.json")) if (path.parent / "model").exists()
@@ -118,13 +121,14 @@ def run_categories(run: Path | str, wanted: list[str] | None = None, *, kind: st
             raise PNIError(f"{run}: has no category {name!r}: choose one of {', '.join(found)}")
     chosen = [folder for name, folder in found.items() if not wanted or name in wanted]
     for folder in chosen:
-        _require_kind(folder, kind)
+        require_kind(folder, kind)
     return chosen
 
 
-def _require_kind(folder: Path, kind: str) -> None:
+def require_kind(folder: Path, kind: str | None) -> None:
+    """Raises PNIError for a category folder of another detector than `kind` (None: any)."""
     found = read_record(folder).get("kind", "pni")
-    if found != kind:
+    if kind not in (None, found):
         command = "pni" if found == "pni" else f"pni {found}"
         raise PNIError(f"{folder}: is a run of `{command} fit`: use `{command} evaluate` and `{command} score` on it")
 
@@ -188,6 +192,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The record of the run in `folder`.  Raises PNIError when it is of other settings or images."""
+    require_kind(folder, "pni")
     found = read_record(folder)
     old, new = PNIConfig().to_dict() | found["config"], wanted["config"]  # a setting that came later had its default
     learnt = {

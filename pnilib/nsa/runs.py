@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from pnilib.data import Dataset
 from pnilib.data.files import refuse_output_around
-from pnilib.detector.runs import open_data, read_record
+from pnilib.detector.runs import open_data, read_record, require_kind
 from pnilib.errors import PNIError
 from pnilib.machine import library_versions
 from pnilib.nsa.config import NSAConfig
@@ -101,6 +101,7 @@ def _write_history(model: NSA, folder: Path) -> None:
 
 
 def _require_same(folder: Path, wanted: dict[str, Any]) -> None:
+    require_kind(folder, "nsa")
     found = read_record(folder)
     old, new = found["config"], json.loads(json.dumps(wanted["config"]))
     changed = [f"{k}={old.get(k)} (now {new[k]})" for k in new if k not in _SCORING and old.get(k) != new[k]]

@@ -129,9 +129,10 @@ def _row(category: str, folder: Path, model: Any, n_train: int) -> dict[str, Any
 
 def _text(row: dict[str, Any]) -> str:
     samples = row["epochs"] * row["n_train"]
-    lost = f", {row['lost_patches']} patches found no place" if row["lost_patches"] else ""
+    lost = f", patches without a place: {row['lost_patches']}" if row["lost_patches"] else ""
+    rules = "measured rules" if row["rules"] == "measured" else f"rules of {row['rules']}"
     return (
-        f"{row['category']}: rules of {row['rules']}; {row['epochs']} epochs, {samples} samples in "
+        f"{row['category']}: {rules}; epochs: {row['epochs']}, samples: {samples} in "
         f"{row['seconds']:.0f} s, loss {row['first_loss']:.3g} -> {row['last_loss']:.3g}{lost} -> {row['folder']}"
     )
 
@@ -201,5 +202,5 @@ def score(
     from pnilib.apps.batch import score_images
     from pnilib.nsa.detector import NSA
 
-    model = NSA.load(model_folder(run), device_name(device))
+    model = NSA.load(model_folder(run, "nsa"), device_name(device))
     report_scores(score_images(model, images, out, progress=progress), out, as_json)

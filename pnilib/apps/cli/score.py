@@ -60,15 +60,16 @@ def report_scores(scores: "Scores", out: Path, as_json: bool) -> None:
     raise typer.Exit(0 if scores.n_scored else 1)
 
 
-def model_folder(run: Path) -> Path:
+def model_folder(run: Path, kind: str = "pni") -> Path:
     """The model's own folder, the one of its category, or that of a run's only category."""
-    from pnilib.detector.runs import run_categories
+    from pnilib.detector.runs import require_kind, run_categories
 
     if (run / "manifest.json").exists():
         return run
     if (run / "model").exists():
+        require_kind(run, kind)
         return run / "model"
-    found = run_categories(run)
+    found = run_categories(run, kind=kind)
     if len(found) > 1:
         raise PNIError(f"{run}: holds several models: give one of them, {', '.join(str(folder) for folder in found)}")
     typer.echo(f"{run}: its one model, {found[0].name}, scores", err=True)
