@@ -18,8 +18,9 @@ import typer
 from pnilib.apps.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.store.text import many
 
-__all__ = ["chosen_notebooks", "demo", "notebooks"]
+__all__ = ["chosen_notebooks", "demo", "notebooks", "processes_that_end"]
 
 Notebooks = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one notebook may take.")]
@@ -144,7 +145,7 @@ def demo(
     parameters = {"profile": profile} | _places(data, out / "notebooks")
     rows: dict[str, list[dict[str, Any]]] = {}
     facts: dict[str, Any] = {}
-    with _processes(side_by_side) as pool:
+    with processes_that_end(side_by_side) as pool:
         bars = progress and side_by_side == 1
         shared = pool.submit(_fit_for_notebooks, data, Path(parameters["model_dir"]), profile)
         jobs = [pool.submit(_category, name, data, out, settings, place, bars) for name in names]
@@ -169,7 +170,7 @@ def demo(
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+def processes_that_end(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that Ctrl-C or an error in this one ends."""
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(workers, context, _await_the_end) as pool:
@@ -226,5 +227,5 @@ def _category(
     first = others[0]
     write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, {first: predictions[first]})
     facts = manifest(own, dataset.train, device)
-    text = f"fitted on {len(dataset.train)} normal images, {len(dataset.test)} scored"
+    text = f"fitted on {many(len(dataset.train), 'normal image')}, {len(dataset.test)} scored"
     return name, rows, {key: facts[key] for key in ("config", "device", "versions")}, text
