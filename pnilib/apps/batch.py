@@ -33,10 +33,10 @@ from pnilib.data.masks import without_masks
 from pnilib.detector.pni import PNI
 from pnilib.detector.prediction import Calibration
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import pnilib_version
 from pnilib.store.files import atomic_write, os_errors
 from pnilib.store.locks import lock_folder, mark_output
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
+from pnilib.store.version import pnilib_version
 
 __all__ = ["Scores", "heat_map", "score_images"]
 
@@ -221,10 +221,9 @@ def _replaced(out: Path, table: pd.DataFrame, earlier: list[str]) -> list[str]:
     gone = sorted(set(earlier) - set(table["image"]))
     if not gone:
         return []
-    number = "1 image" if len(gone) == 1 else f"{len(gone)} images"
     return [
-        f"{out / 'scores.csv'}: replaced an earlier table, {number} of which are not among these, as {gone[0]}: "
-        "choose another --out to keep both"
+        f"{out / 'scores.csv'}: replaced an earlier table, {many(len(gone), 'image')} of which are not among these, "
+        f"as {gone[0]}: choose another --out to keep both"
     ]
 
 
@@ -242,8 +241,8 @@ def _clear(out: Path, table: pd.DataFrame, listed: set[str]) -> list[str]:
             foreign.append(name)
     if not foreign:
         return []
-    number = "1 file" if len(foreign) == 1 else f"{len(foreign)} files"
-    return [f"{out / 'heatmaps'}: also holds {number} that no table lists, left as they are: {foreign[0]}"]
+    number = many(len(foreign), "file")
+    return [f"{out / 'heatmaps'}: also holds {number} that no table lists, left there, e.g. {foreign[0]}"]
 
 
 def _score_one(model: PNI, calibration: Calibration, refined: bool, name: str, path: Path, out: Path) -> dict[str, Any]:

@@ -27,6 +27,10 @@ def os_errors(path: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PNIError(f"{path}: the disk is full: free some space or choose another folder") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            for place in (Path(path), *Path(path).parents):
+                if place.is_file():
+                    raise PNIError(f"{place}: is a file: choose a folder") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise PNIError(f"{path}: no permission: choose another folder") from error
         reason = error.strerror or str(error)

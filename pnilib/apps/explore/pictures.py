@@ -17,6 +17,7 @@ from pnilib.config.geometry import Geometry
 from pnilib.data.images import read_image
 from pnilib.errors import PNIError
 from pnilib.plots.images import crop_patch
+from pnilib.store.text import many
 
 __all__ = ["THUMBNAIL", "crop", "data_url", "rgb", "scale", "thumbnail"]
 
@@ -51,7 +52,7 @@ def crop(
     """A training patch and `context` cells on each side.  Raises PNIError where the data set is not at hand."""
     paths = category.train.samples["image_path"]
     if not 0 <= train_image < len(paths):
-        raise PNIError(f"{category.root}: has {len(paths)} training images, the run knew number {train_image}")
+        raise PNIError(f"{category.root}: has {many(len(paths), 'training image')}, the run knew number {train_image}")
     image = _read(str(paths.iloc[train_image]), category.geometry) / 255
     return rgb(crop_patch(image, train_cell, grid, context=context))
 

@@ -43,9 +43,10 @@ from pnilib.machine import library_versions, peak_memory
 from pnilib.metrics import PixelStatistics, image_auroc
 from pnilib.metrics.resampling import METRICS, bootstrap_metrics
 from pnilib.plots.curves import histogram_edges
-from pnilib.store.artefacts import pnilib_version, read_artefact, write_artefact
+from pnilib.store.artefacts import read_artefact, write_artefact
 from pnilib.store.files import atomic_write, os_errors, write_json
 from pnilib.store.text import shown
+from pnilib.store.version import pnilib_version
 
 __all__ = ["REPLICATES", "environment", "run_unit", "write_setting"]
 
