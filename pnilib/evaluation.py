@@ -117,7 +117,7 @@ def evaluate(prediction: Prediction, test: Split, *, variant: str = "exact") -> 
     scores, labels = prediction.image_scores[known], labels[known]
     notes: list[str] = []
     if not known.all():
-        notes.append(f"{many((~known).sum(), 'image')} of unknown label left out")
+        notes.append(f"{many(int((~known).sum()), 'image')} of unknown label left out")
     pixels, without_mask = PixelStatistics(), 0
     shares: dict[int, float] = {}
     for i in np.flatnonzero(known):

@@ -115,9 +115,10 @@ def orphan_masks(base: Path, used: Iterable[Path]) -> list[Path]:
 
 def orphan_note(base: Path, used: Iterable[Path]) -> list[str]:
     """One line on them for whoever reads numbers, or none."""
-    orphans, tree = orphan_masks(base, used), _tree(base)
-    if not orphans or tree is None:
+    orphans = orphan_masks(base, used)
+    if not orphans:
         return []
+    tree = base / orphans[0].relative_to(base).parts[0]
     count = many(len(orphans), "file belongs", "files belong")
     example = shown(orphans[0].relative_to(tree))
     return [f"{count} to no image in {shown(tree)}, e.g. {example}: `pni data check` lists them"]

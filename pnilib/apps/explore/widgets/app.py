@@ -49,7 +49,6 @@ def page(
     """The explorer as what `pni explore` serves: without the field that points to another folder."""
     try:
         display(_explorer(run, data, other, notes, may_point=False))
-        gc.freeze()  # figures are many small objects: the collector need not look through torch for each hundred
     except PNIError as fault:
         display(W.HTML(f"<span style='color:#b00020'>{escape(str(fault))}</span>"))
 
@@ -58,7 +57,9 @@ def _explorer(
     run: Path | str, data: Path | str | None, other: Path | str | None, notes: Path | str | None, *, may_point: bool
 ) -> "Explorer":
     opened = open_exploration(run, data=data, other=other)
-    return Explorer(opened, Notes(opened.home / "notes.csv" if notes is None else notes), may_point=may_point)
+    explorer = Explorer(opened, Notes(opened.home / "notes.csv" if notes is None else notes), may_point=may_point)
+    gc.freeze()  # figures are many small objects: the collector need not look through torch for each hundred
+    return explorer
 
 
 class Explorer(W.VBox):  # type: ignore[misc]
