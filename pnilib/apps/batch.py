@@ -33,7 +33,7 @@ from pnilib.data.masks import without_masks
 from pnilib.detector.pni import PNI
 from pnilib.detector.prediction import Calibration
 from pnilib.errors import PNIError
-from pnilib.store.files import atomic_write, os_errors
+from pnilib.store.files import atomic_write, os_errors, write_csv
 from pnilib.store.locks import lock_folder, mark_output
 from pnilib.store.text import many, shown
 from pnilib.store.version import pnilib_version
@@ -122,8 +122,7 @@ def score_images(
                 handle.write(json.dumps({"name": name} | done[name]) + "\n")
                 handle.flush()
         table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
-        with atomic_write(out / "scores.csv") as handle:
-            table.to_csv(handle, index=False, lineterminator="\n")
+        write_csv(out / "scores.csv", table)
         notes += _replaced(out, table, earlier) + _clear(out, table, listed)
         record.unlink()
     if note := model.decision(refined=refined)[1]:

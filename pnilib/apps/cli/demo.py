@@ -129,7 +129,7 @@ def demo(
     from pnilib.apps.reproduce.schedule import default_workers
     from pnilib.data import load_dataset
     from pnilib.demo import CATEGORIES, make_demo
-    from pnilib.store.files import atomic_write
+    from pnilib.store.files import write_csv
 
     began = time.perf_counter()
     settings, place = build_config(profile, set_, seed).replace(setting="E", gate="hard"), device_name(device)
@@ -154,8 +154,7 @@ def demo(
             typer.echo(f"{len(rows)} of {len(names)}, {name}: {text}", err=True)
         shared.result()
     table = rules_table([row for name in names for row in rows[name]], list(SHOWN_RULES))
-    with atomic_write(out / "metrics.csv") as handle:
-        pd.DataFrame([row for name in names for row in rows[name]]).to_csv(handle, index=False, lineterminator="\n")
+    write_csv(out / "metrics.csv", pd.DataFrame([row for name in names for row in rows[name]]))
     typer.echo(table.to_string(index=False))
     results = run_all(lessons, out / "notebooks", parameters, timeout, progress, side_by_side)
     results.sort(key=lambda result: result.name)

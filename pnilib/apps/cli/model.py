@@ -198,7 +198,7 @@ def evaluate(
     from pnilib.detector.runs import open_data, open_members, read_record, run_categories
     from pnilib.evaluation import checked_test
     from pnilib.evaluation import evaluate as evaluate_prediction
-    from pnilib.store.files import atomic_write
+    from pnilib.store.files import write_csv
 
     overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
     kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
@@ -226,8 +226,7 @@ def evaluate(
         notes = [*result.notes, *outdated_evaluations(folder, model, data.test)]
         rows.append({"category": data.category} | result.metrics | {"notes": notes})
     if run not in opened:
-        with atomic_write(run / f"metrics{kind}.csv") as handle:
-            pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
+        write_csv(run / f"metrics{kind}.csv", pd.DataFrame(rows).drop(columns="notes"))
     if as_json:
         emit(rows)
     else:

@@ -1,6 +1,5 @@
 """Pixels of a run for its views: thumbnails of test images, crops of training images, and the colour scale of maps."""
 
-import base64
 import dataclasses
 import io
 from functools import lru_cache
@@ -19,15 +18,10 @@ from pnilib.errors import PNIError
 from pnilib.plots.images import crop_patch
 from pnilib.store.text import many
 
-__all__ = ["THUMBNAIL", "crop", "data_url", "rgb", "scale", "thumbnail"]
+__all__ = ["THUMBNAIL", "crop", "rgb", "scale", "thumbnail"]
 
 THUMBNAIL = 112
 """px, side of a thumbnail."""
-
-
-def data_url(blob: bytes, kind: str = "image/png") -> str:
-    """A file within a page."""
-    return f"data:{kind};base64,{base64.b64encode(blob).decode()}"
 
 
 def rgb(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:

@@ -13,7 +13,6 @@ from IPython.display import display
 
 from pnilib.apps.explore.export import page_html
 from pnilib.apps.explore.notes import Notes
-from pnilib.apps.explore.pictures import data_url
 from pnilib.apps.explore.prepare import prepare
 from pnilib.apps.explore.run import Exploration, open_exploration
 from pnilib.apps.explore.view import ImageRef, stacked
@@ -21,6 +20,7 @@ from pnilib.apps.explore.widgets.compare_tab import CompareTab
 from pnilib.apps.explore.widgets.image_tab import ImageTab
 from pnilib.apps.explore.widgets.samples_tab import SamplesTab
 from pnilib.apps.explore.widgets.state import ALL, State, show_errors
+from pnilib.apps.pages import data_url
 from pnilib.errors import PNIError
 
 __all__ = ["Explorer", "explore", "page"]
