@@ -45,7 +45,7 @@ browser-test: chromium $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/test_explore_browser.py
 
 wheel-test: $(VENV)/installed-dev
-	rm -rf $(VENV)/wheel && $(BIN)/python -m build --wheel --outdir $(VENV)/wheel .
+	rm -rf build $(VENV)/wheel && $(BIN)/python -m build --wheel --outdir $(VENV)/wheel .
 	$(PYTHON) -m venv $(VENV)/wheel/venv && $(VENV)/wheel/venv/bin/pip install --quiet $(VENV)/wheel/*.whl
 	cd $(VENV)/wheel && PATH=$$PWD/venv/bin:$$PATH && pni notebooks --copy notebooks && pni data demo --root demo && \
 	  pni fit --dataset demo --root demo --category cable --profile smoke --out fitted && pni evaluate fitted && \

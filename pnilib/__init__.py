@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pnilib.detector.pni import PNI
     from pnilib.errors import PNIError
     from pnilib.evaluation import evaluate
+    from pnilib.store.version import __version__
 
-__all__ = ["PNI", "PNIConfig", "PNIError", "evaluate", "load_dataset"]
+__all__ = ["PNI", "PNIConfig", "PNIError", "__version__", "evaluate", "load_dataset"]
 # torch takes seconds to import, and `import pnilib` none: each name when it is asked for
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -21,5 +22,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "detector.pni": ["PNI"],
         "errors": ["PNIError"],
         "evaluation": ["evaluate"],
+        "store.version": ["__version__"],
     },
 )

@@ -31,6 +31,7 @@ from numpy import ndarray
 from pnilib.errors import PNIError
 from pnilib.k_center import greedy_k_center
 from pnilib.neighbors import nearest
+from pnilib.store.text import many
 
 __all__ = ["KCenter", "Part", "covering_radius", "k_center_of_parts", "parts_of_file", "rows_of_file"]
 
@@ -121,7 +122,7 @@ def parts_of_file(path: Path | str, n_parts: int) -> list[Part]:
     features = np.load(path, mmap_mode="r", allow_pickle=False)
     n = features.size // features.shape[-1]
     if not 1 <= n_parts <= n:
-        raise PNIError(f"{path}: {n} vectors in {n_parts} parts: ask for 1 to {n}")
+        raise PNIError(f"{path}: {many(n, 'vector')} in {many(n_parts, 'part')}: ask for 1 to {n}")
     cuts = [n * i // n_parts for i in range(n_parts + 1)]
     return [partial(rows_of_file, path, low, high) for low, high in pairwise(cuts)]
 

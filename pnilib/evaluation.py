@@ -25,6 +25,7 @@ from pnilib.metrics import (
     f1_max,
     image_auroc,
 )
+from pnilib.store.text import many
 
 __all__ = ["METRICS", "SHORT_NAMES", "Evaluation", "checked_test", "evaluate", "lacking"]
 
@@ -116,7 +117,7 @@ def evaluate(prediction: Scored, test: Split, *, variant: str = "exact") -> Eval
     scores, labels = prediction.image_scores[known], labels[known]
     notes: list[str] = []
     if not known.all():
-        notes.append(f"{(~known).sum()} images of unknown label left out")
+        notes.append(f"{many(int((~known).sum()), 'image')} of unknown label left out")
     pixels, without_mask = PixelStatistics(), 0
     shares: dict[int, float] = {}
     for i in np.flatnonzero(known):

@@ -17,6 +17,7 @@ from pnilib.store import artefacts
 from pnilib.store.artefacts import read_artefact, write_artefact
 from pnilib.store.files import atomic_write, os_errors, write_csv, write_json
 from pnilib.store.locks import lock_folder
+from pnilib.store.text import many
 
 TENSORS = {
     "coreset": {"vectors": torch.arange(6, dtype=torch.float32).reshape(2, 3), "idx": torch.tensor([4, 1])},
@@ -302,3 +303,17 @@ def test_any_name_that_fits_on_disk(tmp_path, name):
     with atomic_write(tmp_path / name) as handle:
         handle.write("whole")
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "whole"
+
+
+@pytest.mark.parametrize("below", ["", "cable", "cable/deep"])
+def test_the_file_in_the_way_is_named(tmp_path, below):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(PNIError, match=r"/out: is a file: choose a folder$"), lock_folder(tmp_path / "out" / below):
+        pass
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_numbers_with_their_nouns():
+    said = [many(n, "image") for n in (0, 1, 2, 1200)]
+    assert said == ["0 images", "1 image", "2 images", "1,200 images"]
+    assert many(1, "category", "categories") == "1 category" and many(2, "category", "categories") == "2 categories"

@@ -131,11 +131,16 @@ def test_files_without_level_4_or_batch_counters_are_enough(network: torch.nn.Mo
     assert load_backbone(with_file(tmp_path / "w.pth"), "cpu")(image())[1].isfinite().all()
 
 
-def test_old_densenet_names_are_understood() -> None:
-    assert weights._modern("features.denseblock1.denselayer2.norm.1.weight") == (
-        "features.denseblock1.denselayer2.norm1.weight"
-    )
-    assert weights._modern("features.norm0.weight") == "features.norm0.weight"
+def test_old_densenet_names_are_understood(tmp_path: Path) -> None:
+    """As in torchvision's own files: `norm.1` for what the network calls `norm1`."""
+    old = ["features.denseblock1.denselayer2.norm.1.weight", "features.denseblock1.denselayer2.conv.2.weight"]
+    state = {name: torch.full((1,), float(i)) for i, name in enumerate([*old, "features.norm0.weight"])}
+    torch.save(state, tmp_path / "densenet.pth")
+    assert weights.read_weights_file(tmp_path / "densenet.pth") == {
+        "features.denseblock1.denselayer2.norm1.weight": 0,
+        "features.denseblock1.denselayer2.conv2.weight": 1,
+        "features.norm0.weight": 2,
+    }
 
 
 def _truncate(path: Path, state: dict[str, torch.Tensor]) -> None:

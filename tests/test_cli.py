@@ -15,9 +15,11 @@ from tiny_grid import OVERRIDES
 
 from pnilib.apps import cli
 from pnilib.apps import estimate as estimates
+from pnilib.config import PNIConfig
 from pnilib.data import check_dataset, load_dataset
 from pnilib.demo import make_demo
 from pnilib.detector.pni import PNI
+from pnilib.detector.runs import fit_or_load
 from pnilib.store.locks import lock_folder
 
 SMOKE = ["--profile", "scattering", "--device", "cpu", "--quiet"]
@@ -237,7 +239,8 @@ def test_what_is_no_ensemble_is_refused_before_anything_is_scored(
     size = dict(categories=["cable"], n_train=6, n_good=3, n_per_defect=1, size=96, progress=False)
     changed = make_demo(tmp_path / "changed", **size, seed=1)  # type: ignore[arg-type]
     for name, root in (("ungated", demo), ("elsewhere", changed)):
-        assert pni("fit", "-d", "demo", "-r", root, "-o", tmp_path / name, *SMOKE, "--set", "setting=A") == 0
+        config = PNIConfig.profile("scattering").replace(**OVERRIDES | {"setting": "A", "combine": "prob"})
+        fit_or_load(load_dataset("demo", root, "cable").train, config, tmp_path / name / "cable")
     monkeypatch.setattr(PNI, "_predict", lambda *_, **__: pytest.fail("scored before it was refused"))
     for other, change, expected in (
         (tmp_path / "ungated", "sigma=4", "ungated/cable has setting=A, "),

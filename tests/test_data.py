@@ -329,7 +329,7 @@ def test_mtd_tiles_stay_whole(tmp_path):
         assert not set(train["tile"]) & set(test["tile"])
         left_out = int(2 in set(train["tile"]))  # the cracked photograph of a training tile
         assert len(train) + len(test) == 18 - left_out
-        assert f"{left_out} defect images of training tiles left out" in data.notes[0]
+        assert f"{left_out} defect image{'' if left_out == 1 else 's'} of training tiles left out" in data.notes[0]
     assert names(load_dataset("mtd", tmp_path, seed=3).train) == names(load_dataset("mtd", tmp_path, seed=3).train)
     splits = {tuple(names(load_dataset("mtd", tmp_path, seed=s).train)) for s in range(8)}
     assert len(splits) > 1
@@ -343,7 +343,7 @@ def test_mtd_list(tmp_path):
     wanted.write_text("exp1_num_1.jpg\nexp2_num_2.jpg\n\n")
     data = load_dataset("mtd", tmp_path, split="differnet", train_list=wanted)
     assert names(data.train) == ["exp1_num_1.jpg", "exp2_num_2.jpg"] and len(data.test) == 16
-    assert "1 tiles are in training and test" in data.notes[0]
+    assert "1 tile is in training and test" in data.notes[0]
     for change in WRITTEN.values():
         wanted.write_bytes(change("MT_Free/Imgs/exp1_num_1.jpg\n\nexp2_num_2.jpg\n"))
         assert names(load_dataset("mtd", tmp_path, split="differnet", train_list=wanted).train) == names(data.train)

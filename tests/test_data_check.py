@@ -189,7 +189,7 @@ def test_near_duplicates(tmp_path):
     found = {name: f for (kind, name), f in check("mvtec", tmp_path).items() if kind == "near-duplicate"}
     assert set(found) == {"10.png", "22.png"}
     assert "the training image" in found["10.png"].problem and "(and 1 more)" in found["10.png"].problem
-    assert "11.png" in found["22.png"].problem and "(and 1 more test images)" in found["22.png"].problem
+    assert "11.png" in found["22.png"].problem and "(and 1 more test image)" in found["22.png"].problem
     notes = notes_on_repeats(load_dataset("mvtec", tmp_path).samples)
     assert len(notes) == 2 and "22.png" in notes[0] and "10.png" in notes[1]
 

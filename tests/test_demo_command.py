@@ -82,7 +82,7 @@ def test_mistakes(data: Path, notebooks: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, PNIError])
 def test_an_end_before_time_ends_the_processes(fault: type[BaseException]) -> None:
     began = time.monotonic()
-    with pytest.raises(fault), module._processes(1) as pool:
+    with pytest.raises(fault), module.processes_that_end(1) as pool:
         pool.submit(time.sleep, 600)
         pool.submit(time.sleep, 600)
         raise fault("now")

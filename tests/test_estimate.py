@@ -101,7 +101,7 @@ def test_what_will_not_fit_is_refused_with_advice(tmp_path: Path) -> None:
         require(found, Free(10**9, 10**12, tmp_path))
     with pytest.raises(PNIError, match=r"^disk: \S+ GB are needed, 1.0 MB are free in .*: make room"):
         require(found, Free(10**12, 10**6, tmp_path))
-    with pytest.raises(PNIError, match="leave no patches"):
+    with pytest.raises(PNIError, match="no patch is left"):
         estimate(RESNET.replace(border="replicate", border_cells=16), 1, 1)
 
 

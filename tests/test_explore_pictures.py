@@ -13,11 +13,11 @@ from pnilib.apps.explore import Category, open_exploration
 from pnilib.apps.explore.pictures import (
     THUMBNAIL,
     crop,
-    data_url,
     rgb,
     scale,
     thumbnail,
 )
+from pnilib.apps.pages import data_url
 from pnilib.errors import PNIError
 
 __all__ = ["tiny_store"]

@@ -265,7 +265,7 @@ def test_the_wrong_data_set_is_refused(tiny_store: Path, tmp_path: Path) -> None
     (other / "one/test/bad/009.png").rename(other / "one/test/bad/9.png")
     assert "it lacks one/test/bad/009.png" in says(other)
     shutil.copy(other / "one/test/bad/9.png", other / "one/test/bad/009.png")
-    assert "it holds 9 images, the run 8" in says(other)
+    assert "it has 9, not 8 images" in says(other)
 
 
 def test_a_listed_name_is_never_opened(store: Path) -> None:

@@ -1,6 +1,7 @@
 """The explorer without a browser: what its page shows is compared with the run's files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ from tiny_run import write_unit
 from pnilib.apps.explore import open_exploration
 from pnilib.apps.explore.figures import OUTCOME_STYLES, draw_pixel
 from pnilib.apps.explore.maps import features_of, normal_level
-from pnilib.apps.explore.widgets import Explorer
+from pnilib.apps.explore.view import View
+from pnilib.apps.explore.widgets import Explorer, samples_tab
 from pnilib.apps.explore.widgets.state import ALL, PAGE
 from pnilib.apps.explore.words import sentence
 from pnilib.detector.explain import cell_at
@@ -159,6 +161,21 @@ def test_thumbnails_are_drawn_anew_only_where_they_change(screen: Explorer) -> N
     drawn = samples.sheet.view
     samples.set_threshold(samples.slider.max - 1e-6)
     assert samples.sheet.view is drawn, (kept, "no outcome changed")
+
+
+def test_the_counts_are_said_before_they_are_drawn(screen: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.category.value, said = ONE, []
+    draw, samples = samples_tab.draw_threshold, screen.samples
+
+    def drawn(*what: Any) -> View:
+        said.append(samples.plot.words)
+        return draw(*what)
+
+    monkeypatch.setattr(samples_tab, "draw_threshold", drawn)
+    before = samples.plot.words
+    for at in (samples.slider.max, samples.slider.min):
+        samples.slider.value = at
+        assert said.pop() == samples.plot.words != before
 
 
 def test_the_slider_moves_it(screen: Explorer, tiny_store: Path) -> None:

@@ -123,7 +123,7 @@ def test_switches_show():
 
 
 def test_a_border_that_leaves_nothing_is_refused():
-    with pytest.raises(PNIError, match="leave no patches"):
+    with pytest.raises(PNIError, match="no patch is left"):
         overview_boxes(TINY.replace(border="replicate", border_cells=4))
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from pnilib.errors import PNIError
 from pnilib.metrics import PixelStatistics, UndefinedMetricWarning, aupro, f1_max, pixel_auroc, pro_curve
 from pnilib.metrics.regions import defect_pixels
-from pnilib.metrics.released_aupro import _rounded_down
+from pnilib.metrics.released_aupro import released_area
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "bench_aupro.py"
 spec = importlib.util.spec_from_file_location("bench_aupro", BENCHMARK)
@@ -169,12 +169,16 @@ def test_released_variant_is_the_loop(name, limit):
     assert aupro(maps, masks, limit, variant="pni") == pytest.approx(looped, abs=1e-12)
 
 
-def test_rounded_thresholds_part_float32_scores_as_the_exact_ones():
-    scores = np.random.default_rng(0).standard_normal(200).astype(np.float32)
-    exact = scores.astype(np.float64)
-    for thresholds in (exact, exact - 1e-12, exact + 1e-12):  # on, just below and just above a score
-        rounded = _rounded_down(thresholds)
-        assert np.array_equal(exact > thresholds[:, None], scores > rounded[:, None])
+@pytest.mark.parametrize("shift", [0.0, -1e-12, 1e-12])  # on, just below and just above a score
+def test_thresholds_part_float32_scores_in_float64(shift):
+    rng = np.random.default_rng(0)
+    normal, filled = (np.sort(rng.standard_normal(n).astype(np.float32)) for n in (200, 60))
+    weights = rng.random(60)
+    thresholds = np.sort(np.concatenate([normal, filled]).astype(np.float64))[::-7] + shift  # far apart: each counts
+    fpr = np.array([(normal.astype(np.float64) > t).mean() for t in thresholds])
+    overlap = np.array([weights[filled.astype(np.float64) > t].sum() for t in thresholds])
+    expected = np.trapezoid(overlap, (fpr - fpr[0]) / (fpr[-1] - fpr[0]))
+    assert released_area(normal, 200, filled, weights, thresholds, 1.0) == pytest.approx(expected, rel=1e-12)
 
 
 def test_released_variant_counts_filled_holes_and_rescales():

@@ -11,6 +11,7 @@ from test_cli import pni, refused
 from tiny_grid import OVERRIDES, tiny_data
 
 from pnilib.apps import estimate as estimates
+from pnilib.store.files import write_json
 from pnilib.store.locks import lock_folder
 
 SET = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
@@ -134,6 +135,9 @@ def test_other_mistakes(store: Path, data: Path, tmp_path: Path, capsys: pytest.
         assert "another run is writing there" in refused(capsys, "runs", store, "--clean", "maps")
     assert "choose one of work, maps" in refused(capsys, "runs", store, "--clean", "everything")
     assert "is not a folder" in refused(capsys, "runs", tmp_path / "absent")
+    for file in (tmp_path / "fitted/part/run.json", tmp_path / "part/run.json"):
+        write_json(file, {})
+        assert "holds models of `pni fit`" in refused(capsys, "runs", file.parents[1])
 
 
 def test_estimate_of_the_grid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

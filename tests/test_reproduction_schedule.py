@@ -195,7 +195,7 @@ def test_memory_of_local_workers_is_not_given_back_at_every_free(
 ) -> None:
     """What Dask sets by default doubles the time of a training."""
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # other clusters of this process leave it behind
-    with schedule._client(None, 1, tmp_path, [].append) as client:
+    with schedule.connected(None, 1, tmp_path, [].append) as client:
         (found,) = client.run(lambda: dict(os.environ)).values()
     assert "MALLOC_TRIM_THRESHOLD_" not in found and found["OMP_NUM_THREADS"] == "1"
 
@@ -222,11 +222,11 @@ def test_workers_must_be_alike(tmp_path: Path) -> None:
     with pytest.raises(
         PNIError, match=rf"worker w1: has other versions: torch 1.0 \(here {own['torch']}".replace("+", r"\+")
     ):
-        schedule._require_alike(_Workers(w1=(own | {"torch": "1.0"}, "")), tmp_path)
+        schedule.require_alike(_Workers(w1=(own | {"torch": "1.0"}, "")), tmp_path)
     with pytest.raises(PNIError, match=r"worker w1: does not see .*: use a folder that all workers share"):
-        schedule._require_alike(_Workers(w1=(own, "something else")), tmp_path)
+        schedule.require_alike(_Workers(w1=(own, "something else")), tmp_path)
     with pytest.raises(PNIError, match="it has no workers: start some"):
-        schedule._require_alike(_Workers(), tmp_path)
+        schedule.require_alike(_Workers(), tmp_path)
     assert list(tmp_path.iterdir()) == []  # the probe is gone
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,30 @@ def test_a_damaged_record_is_one_line(data: Dataset, tmp_path: Path, text: str |
         fit_or_load(data.train, CONFIG, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (lambda record: record["config"].update(dist_size=7), "says dist_size=7, the model dist_size="),
+        (lambda record: record.update(data="0" * 64), "says other training images than the model"),
+    ],
+)
+def test_a_record_that_contradicts_the_model_is_refused(
+    data: Dataset, tmp_path: Path, edit: Callable[[dict[str, Any]], None], fault: str
+) -> None:
+    """Whatever is asked for: the settings of before the edit, those of after, or no fit at all."""
+    fit_or_load(data.train, CONFIG, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    edit(record)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    for look in (
+        lambda: fit_or_load(data.train, CONFIG, tmp_path),
+        lambda: fit_or_load(data.train, CONFIG.replace(dist_size=7), tmp_path),
+        lambda: read_record(tmp_path),
+    ):
+        with pytest.raises(PNIError, match=rf"run\.json: {fault}.*: delete .* and fit again"):
+            look()
+
+
 def test_a_damaged_model_is_named_not_overwritten(data: Dataset, tmp_path: Path, fits: list[Path]) -> None:
     fit_or_load(data.train, CONFIG, tmp_path)
     (tmp_path / "model" / "coreset.safetensors").unlink()
@@ -171,7 +195,7 @@ def test_a_full_disk_at_the_end_loses_nothing(
 
 def test_a_place_that_cannot_be_written(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(PNIError, match=r"run: .*check the path"):
+    with pytest.raises(PNIError, match=r"run: is a file: choose a folder"):
         fit_or_load(data.train, CONFIG, tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 

@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from pnilib.features import scattering
-from pnilib.features.scattering import Scattering, gaussian_matrix, halving_matrix, mirror, morlet_bank
+from pnilib.features.scattering import (
+    Scattering,
+    gaussian_matrix,
+    halving_matrix,
+    mirror,
+    morlet_bank,
+    normalise_contrast,
+)
 
 CPU = torch.device("cpu")
 
@@ -113,7 +119,7 @@ def test_slow_reference_of_one_second_order_path() -> None:
     """Octaves 0 -> 1, by plain loops over one image."""
     image = random_image(32, 32)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    normalised = scattering._normalise_contrast((image[0] * weights).sum(0, keepdim=True))[0].double()
+    normalised = normalise_contrast((image[0] * weights).sum(0, keepdim=True))[0].double()
     bank = morlet_bank().double()
 
     def modulus(values: torch.Tensor, k: int) -> torch.Tensor:

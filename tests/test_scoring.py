@@ -189,12 +189,33 @@ def test_another_setting_of_the_same_run() -> None:
         (dict(setting="A"), "temperature", "setting=E or setting=B"),
         (dict(setting="E"), "baseline", "setting=A"),
         (dict(setting="A"), "baseline_neighbors", "baseline=patchcore"),
+        (dict(setting="A"), "patch", "setting=E or setting=B or setting=position"),
+        (dict(setting="position"), "mlp_epochs", "setting=E or setting=B"),
+        (dict(border="keep"), "border_cells", "border=replicate"),
     ],
 )
 def test_a_setting_that_is_never_looked_at_is_named(base: dict[str, Any], name: str, need: str) -> None:
     config = PNIConfig(**base)
     assert config.require_used(["sigma", "setting", "image_score"]) is config
     with pytest.raises(PNIError, match=f"^{name} counts for {need} only"):
+        config.require_used(["sigma", name])
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "used"),
+    [
+        (dict(backbone="scattering"), "weights", dict(backbone="resnet18")),
+        (dict(backbone="scattering"), "aggregation", dict(backbone="resnet18")),
+        (dict(backbone="scattering"), "dim", dict(feature_norm="half_whiten")),
+        (dict(aggregation="concat", feature_norm="channel"), "dim", dict(feature_norm="half_whiten")),
+        (dict(aggregation="concat"), "dim", dict(aggregation="pool")),
+        (dict(calibration_images=0), "calibration_fpr", dict(calibration_images=1)),
+    ],
+)
+def test_a_setting_that_others_switch_off_is_named(values: dict[str, Any], name: str, used: dict[str, Any]) -> None:
+    config = PNIConfig(**values)
+    assert config.replace(**used).require_used([name]) and config.require_used(["sigma"])
+    with pytest.raises(PNIError, match=f"^{name} has no effect with {next(iter(values))}="):
         config.require_used(["sigma", name])
 
 

@@ -32,10 +32,10 @@ from pnilib.data.images import read_image
 from pnilib.data.masks import without_masks
 from pnilib.detector.prediction import Scored, Settings
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import pnilib_version
-from pnilib.store.files import atomic_write, os_errors
+from pnilib.store.files import atomic_write, os_errors, write_csv
 from pnilib.store.locks import lock_folder, mark_output
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
+from pnilib.store.version import pnilib_version
 
 __all__ = ["Scorer", "Scores", "heat_map", "score_images"]
 
@@ -129,8 +129,7 @@ def score_images(
                 handle.write(json.dumps({"name": name} | done[name]) + "\n")
                 handle.flush()
         table = pd.DataFrame([done[name]["row"] for name in files], columns=COLUMNS)
-        with atomic_write(out / "scores.csv") as handle:
-            table.to_csv(handle, index=False, lineterminator="\n")
+        write_csv(out / "scores.csv", table)
         notes += _replaced(out, table, earlier) + _clear(out, table, listed)
         record.unlink()
     if note := model.decision(refined=refined)[1]:
@@ -229,10 +228,9 @@ def _replaced(out: Path, table: pd.DataFrame, earlier: list[str]) -> list[str]:
     gone = sorted(set(earlier) - set(table["image"]))
     if not gone:
         return []
-    number = "1 image" if len(gone) == 1 else f"{len(gone)} images"
     return [
-        f"{out / 'scores.csv'}: replaced an earlier table, {number} of which are not among these, as {gone[0]}: "
-        "choose another --out to keep both"
+        f"{out / 'scores.csv'}: replaced an earlier table, {many(len(gone), 'image')} of which are not among these, "
+        f"as {gone[0]}: choose another --out to keep both"
     ]
 
 
@@ -250,8 +248,8 @@ def _clear(out: Path, table: pd.DataFrame, listed: set[str]) -> list[str]:
             foreign.append(name)
     if not foreign:
         return []
-    number = "1 file" if len(foreign) == 1 else f"{len(foreign)} files"
-    return [f"{out / 'heatmaps'}: also holds {number} that no table lists, left as they are: {foreign[0]}"]
+    number = many(len(foreign), "file")
+    return [f"{out / 'heatmaps'}: also holds {number} that no table lists, left there, e.g. {foreign[0]}"]
 
 
 def _score_one(

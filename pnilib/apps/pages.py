@@ -13,7 +13,7 @@ from PIL import Image
 
 from pnilib.store.files import atomic_write
 
-__all__ = ["picture_url", "render", "write_page"]
+__all__ = ["data_url", "picture_url", "render", "write_page"]
 
 WIDEST = 1100
 """px: pictures are made no wider; the files beside the page keep every pixel."""
@@ -26,7 +26,12 @@ def picture_url(picture: Path | bytes, widest: int = WIDEST) -> str:
     image.thumbnail((widest, 10 * widest))
     buffer = io.BytesIO()
     image.save(buffer, format="WEBP", quality=72, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_url(buffer.getvalue(), "image/webp")
+
+
+def data_url(blob: bytes, kind: str) -> str:
+    """A file within a page."""
+    return f"data:{kind};base64,{base64.b64encode(blob).decode()}"
 
 
 def render(template: str, **values: Any) -> str:

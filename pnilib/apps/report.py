@@ -26,7 +26,7 @@ from pnilib.data import Split
 from pnilib.detector.prediction import Scored
 from pnilib.evaluation import METRICS, SHORT_NAMES, Evaluation
 from pnilib.plots.images import color_bar, show_image, show_map
-from pnilib.store.files import atomic_write, os_errors, write_json
+from pnilib.store.files import atomic_write, os_errors, write_csv, write_json
 from pnilib.store.locks import mark_output
 from pnilib.store.text import read_json, shown
 
@@ -140,8 +140,7 @@ def write_evaluation(
             table[f"defect_by_{column}_threshold"] = None
     rows = pd.DataFrame([dict(metric=key, value=value, meaning=METRICS[key]) for key, value in metrics.items()])
     for name, frame in (("scores.csv", table), ("metrics.csv", rows)):
-        with atomic_write(folder / name) as handle:
-            frame.to_csv(handle, index=False, lineterminator="\n")
+        write_csv(folder / name, frame)
     write_json(
         folder / "evaluation.json",
         {

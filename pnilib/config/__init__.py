@@ -183,6 +183,10 @@ class PNIConfig(Run, Refinement, Map, Scoring, Neighborhood, Position, Coreset, 
             if other and (now := getattr(self, other)) not in values:
                 need = " or ".join(f"{other}={value}" for value in values)
                 raise PNIError(f"{name} counts for {need} only, not for {other}={now}: leave it out, or set {need}")
+        for name, when in _WITHOUT_EFFECT:
+            if name in names and all(getattr(self, other) in values for other, values in when.items()):
+                found = ", ".join(f"{other}={getattr(self, other)}" for other in when)
+                raise PNIError(f"{name} has no effect with {found}: leave it out, or change that")
         return self
 
     @property
@@ -205,6 +209,12 @@ class PNIConfig(Run, Refinement, Map, Scoring, Neighborhood, Position, Coreset, 
 
 
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "border_cells": ("border", ("replicate",)),
+    "patch": ("setting", ("E", "B", "position")),
+    **dict.fromkeys(
+        [f.name for f in dataclasses.fields(Neighborhood)],
+        ("setting", ("E", "B")),
+    ),
     "combine": ("setting", ("E",)),
     "temperature": ("setting", ("E", "B")),
     "gate": ("setting", ("position",)),
@@ -212,11 +222,23 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "level_power": ("gate", ("soft",)),
     "baseline": ("setting", ("A",)),
     "baseline_neighbors": ("baseline", ("patchcore",)),
+    "released=emb_bins": ("setting", ("E", "position")),
+    "released=centre_leak": ("setting", ("E", "B")),
+    "released=best_epoch": ("setting", ("E", "B")),
     "released=rank_transfer": ("setting", ("E", "B")),
     "released=first_eighth": ("setting", ("E", "B", "position")),
     "released=dist_threshold": ("setting", ("E", "B", "position")),
 }
 """Settings, and steps of the release, that count only where another setting has one of these values."""
+
+_WITHOUT_EFFECT: tuple[tuple[str, dict[str, tuple[Any, ...]]], ...] = (
+    ("weights", {"backbone": ("scattering",)}),
+    ("aggregation", {"backbone": ("scattering",)}),
+    ("dim", {"backbone": ("scattering",), "feature_norm": ("none", "channel")}),
+    ("dim", {"aggregation": ("concat",), "feature_norm": ("none", "channel")}),
+    ("calibration_fpr", {"calibration_images": (0,)}),
+)
+"""Settings that do not count while all these others have one of these values."""
 
 
 def _known(name: str) -> None:

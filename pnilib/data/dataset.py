@@ -25,7 +25,7 @@ from pnilib.data.layouts import LAYOUTS
 from pnilib.data.mask_values import MASKS, united_mask
 from pnilib.data.masks import mask_files, orphan_note
 from pnilib.errors import PNIError
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
 
 __all__ = ["Dataset", "Split", "list_categories", "load_dataset"]
 
@@ -125,7 +125,7 @@ class Dataset:
             kinds = ", ".join(shown(kind) for kind in sorted(set(found["defect_type"])))
             if len(found):
                 parts.append(f"{len(found)} {name}" + (f" ({kinds})" if label == 0 else ""))
-        return f"{len(self.train)} training images; {' and '.join(parts) or 'no'} test images"
+        return f"{many(len(self.train), 'training image')}; {' and '.join(parts) or 'no'} test images"
 
     def _split(self, which: str) -> Split:
         return Split(self.samples[self.samples["split"] == which], self.root)

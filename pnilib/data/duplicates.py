@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from pnilib.data.findings import Finding
 from pnilib.data.image_files import as_rgb, decode
 from pnilib.errors import PNIError
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
 
 __all__ = ["near_duplicates", "notes_on_repeats", "repeated_images", "thumbnail"]
 
@@ -78,7 +78,7 @@ def repeated_images(
         first, *others = [paths[i] for i in (test or group)]
         if test:
             twins = [paths[i] for i in group if i < n_train]
-            more = f" (and {len(others)} more test images)" if others else ""
+            more = f" (and {many(len(others), 'more test image')})" if others else ""
             also = f" (and {len(twins) - 1} more)" if len(twins) > 1 else ""
             problem = f"shows{more} almost the same as the training image {shown(twins[0])}{also}"
             across.append(Finding("near-duplicate", first, problem, "keep all photographs of a part on one side"))

@@ -101,7 +101,7 @@ def list_images(folder: Path | str, *, deep: bool = False, without: Path | str |
                 found.not_read.append(("folder", path))
             else:
                 (links if path.is_symlink() else folders).append(path)
-    found.images.sort(key=lambda p: p.relative_to(found.folder).as_posix())
+    found.images.sort(key=Path.as_posix)  # all below one folder
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pnilib.data.files import LEFT_OUT, Listing
 from pnilib.data.words import composed, is_defect, is_normal, is_part, names_a_fault, sounds_normal
 from pnilib.errors import PNIError
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
 
 __all__ = [
     "all_images",
@@ -251,7 +251,7 @@ def label_note(rows: list[dict[str, Any]], standard: str, told: bool) -> list[st
     notes = []
     if told or any(kind != standard for _, kind in normal):
         order = sorted(normal.items(), key=lambda item: (item[0][0] != "train", item[0][1]))
-        note = "normal: " + ", ".join(f"{split}/{shown(kind)} ({n} images)" for (split, kind), n in order)
+        note = "normal: " + ", ".join(f"{split}/{shown(kind)} ({many(n, 'image')})" for (split, kind), n in order)
         if told and defects:
             note += "; defects: " + ", ".join(f"{shown(kind)} ({n})" for kind, n in sorted(defects.items()))
         notes.append(note)
@@ -283,4 +283,4 @@ def _list(names: Sequence[str]) -> str:
 
 def _count(images: Sequence[Path]) -> str:
     name = shown(images[0].name)
-    return f"1 image ({name}) lies" if len(images) == 1 else f"{len(images)} images ({name}, ...) lie"
+    return many(len(images), f"image ({name}) lies", f"images ({name}, ...) lie")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pnilib.data.files import images_in, subfolders
 from pnilib.errors import PNIError
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
 
 __all__ = ["mask_files", "match_masks", "orphan_masks", "orphan_note", "refuse_masks_among", "without_masks"]
 
@@ -103,7 +103,7 @@ def without_masks(images: Iterable[Path], base: Path) -> tuple[list[Path], list[
     maps = [image for image in images if is_map(image)]
     if not maps:
         return images, []
-    count = "1 mask or label map is" if len(maps) == 1 else f"{len(maps)} masks and label maps are"
+    count = many(len(maps), "mask or label map is", "masks and label maps are")
     return [image for image in images if image not in set(maps)], [f"{count} left out, e.g. {shown(maps[0])}"]
 
 
@@ -115,10 +115,11 @@ def orphan_masks(base: Path, used: Iterable[Path]) -> list[Path]:
 
 def orphan_note(base: Path, used: Iterable[Path]) -> list[str]:
     """One line on them for whoever reads numbers, or none."""
-    orphans, tree = orphan_masks(base, used), _tree(base)
-    if not orphans or tree is None:
+    orphans = orphan_masks(base, used)
+    if not orphans:
         return []
-    count = "1 file belongs" if len(orphans) == 1 else f"{len(orphans)} files belong"
+    tree = base / orphans[0].relative_to(base).parts[0]
+    count = many(len(orphans), "file belongs", "files belong")
     example = shown(orphans[0].relative_to(tree))
     return [f"{count} to no image in {shown(tree)}, e.g. {example}: `pni data check` lists them"]
 

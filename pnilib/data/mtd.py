@@ -19,7 +19,7 @@ import numpy as np
 
 from pnilib.data.files import Samples, list_images, row, subfolders
 from pnilib.errors import PNIError
-from pnilib.store.text import read_text
+from pnilib.store.text import many, read_text
 
 __all__ = ["TILE_GAP", "is_mtd", "read_mtd", "tile_numbers"]
 
@@ -69,14 +69,15 @@ def read_mtd(
         names = _differnet_names(root, train_list, {p.name for p in free})
         training = {p for p in free if p.name in names}
         both = {free[p] for p in training} & {t for p, t in zip(images, tiles, strict=True) if p not in training}
-        note = f"split differnet leaks: {len(both)} tiles are in training and test; compare with split tile"
+        leaking = many(len(both), "tile is", "tiles are")
+        note = f"split differnet leaks: {leaking} in training and test; compare with split tile"
     elif split == "tile":
         chosen = _training_tiles(sorted(set(free.values())), seed, train_fraction)
         training = {p for p, t in free.items() if t in chosen}
         left_out = {p for p, t in zip(images, tiles, strict=True) if t in chosen} - training
         note = (
             f"split tile, seed {seed}: {len(chosen)} of {len(set(tiles))} tiles train, none is in both; "
-            f"{len(left_out)} defect images of training tiles left out"
+            f"{many(len(left_out), 'defect image')} of training tiles left out"
         )
     else:
         raise PNIError(f"split={split!r}: unknown: choose tile or differnet")

@@ -10,6 +10,7 @@ from pnilib.coreset import coreset_size
 from pnilib.detector import steps
 from pnilib.errors import PNIError
 from pnilib.features.backbones import level_shapes
+from pnilib.store.text import many
 
 __all__ = ["Sizes", "refinement_weights", "sizes", "training_side"]
 
@@ -41,7 +42,9 @@ def sizes(config: PNIConfig, n_train: int) -> Sizes:
     inner = side - 2 * config.border_cells if config.border == "replicate" else side
     candidates = n_train * inner**2
     if inner < 1 or candidates < 2:
-        raise PNIError(f"{n_train} training images of {side} x {side} cells leave no patches: check the settings")
+        raise PNIError(
+            f"{many(n_train, 'training image')} of {side} x {side} cells: no patch is left, check the settings"
+        )
     n_emb = min(coreset_size(candidates, config.emb_ratio, config.emb_max), candidates)
     n_dist = min(config.dist_size, n_emb)
     inputs = (config.patch**2 - 1) * d

@@ -21,10 +21,11 @@ from pnilib.data.files import refuse_output_around
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.machine import library_versions
-from pnilib.store.artefacts import pnilib_version
+from pnilib.store.artefacts import read_meta
 from pnilib.store.files import write_json
 from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
+from pnilib.store.version import pnilib_version
 
 __all__ = [
     "category_folder",
@@ -40,6 +41,10 @@ __all__ = [
 
 _TAKEN = re.compile(r"refinement|metrics(-refined)?(-ensemble)?\.csv", re.IGNORECASE)
 """What `pni refine` and `pni evaluate` write beside the category folders."""
+_LEARNT = [
+    f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] not in ("defects", "refinement", "fusion")
+]
+"""Settings that another model needs; those of the refinement may change."""
 
 
 def manifest(config: PNIConfig, train: Split, device: str) -> dict[str, Any]:
@@ -185,9 +190,23 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise PNIError(f"{folder}: holds no fitted model: give the --out folder of `pni fit`")
     try:
         record = read_json(folder / "run.json")
-        return record | {"config": dict(record["config"]), "data": record["data"]}
+        record |= {"config": dict(record["config"]), "data": record["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise PNIError(f"{folder / 'run.json'}: is missing or damaged: delete {folder} and fit again") from None
+    if (folder / "model").exists():
+        _require_own_model(folder, record)
+    return record
+
+
+def _require_own_model(folder: Path, record: dict[str, Any]) -> None:
+    """Raises PNIError when run.json says otherwise than the model itself: someone changed it by hand."""
+    facts = read_meta(folder / "model")
+    told, own = PNIConfig().to_dict() | record["config"], PNIConfig().to_dict() | facts.get("config", {})
+    wrong = [f"{name}={told[name]}, the model {name}={own[name]}" for name in _LEARNT if told[name] != own[name]]
+    if record["data"] != facts.get("train_fingerprint"):
+        wrong.append("other training images than the model")
+    if wrong:
+        raise PNIError(f"{folder / 'run.json'}: says {wrong[0]}: delete {folder} and fit again")
 
 
 def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -195,10 +214,7 @@ def _require_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     require_kind(folder, "pni")
     found = read_record(folder)
     old, new = PNIConfig().to_dict() | found["config"], wanted["config"]  # a setting that came later had its default
-    learnt = {
-        f.name for f in dataclasses.fields(PNIConfig) if f.metadata["stage"] not in ("defects", "refinement", "fusion")
-    }
-    changed = [f"{k}={old.get(k)} (now {new[k]})" for k in new if k in learnt and old.get(k) != new[k]]
+    changed = [f"{k}={old.get(k)} (now {new[k]})" for k in new if k in _LEARNT and old.get(k) != new[k]]
     if found["data"] != wanted["data"]:
         changed.append("other training images")
     if changed:

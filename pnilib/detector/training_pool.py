@@ -29,10 +29,10 @@ from pnilib.detector.folds import fold_models
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
 from pnilib.refinement.pool import Pool, pool_file, pool_size
-from pnilib.store.artefacts import pnilib_version
 from pnilib.store.files import atomic_write, write_json
 from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
+from pnilib.store.version import pnilib_version
 from pnilib.synthesis import Materials, foreground_mask, mixture, synthesize
 from pnilib.synthesis.patches import load_patches
 from pnilib.synthesis.textures import load_textures

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Scattering", "gaussian_matrix", "halving_matrix", "mirror", "morlet_bank"]
+__all__ = ["Scattering", "gaussian_matrix", "halving_matrix", "mirror", "morlet_bank", "normalise_contrast"]
 
 OCTAVES = 4
 ORIENTATIONS = 6
@@ -98,7 +98,7 @@ def _halve(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n h//2 w//2"]:
     return rows @ maps @ cols.T
 
 
-def _normalise_contrast(luminance: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
+def normalise_contrast(luminance: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
     centred = luminance - _blur(luminance, CONTRAST_SIGMA)
     spread = _blur(centred**2, CONTRAST_SIGMA).clamp(min=0).sqrt()
     return centred / (spread + CONTRAST_FLOOR)
@@ -140,7 +140,7 @@ class Scattering(nn.Module):
             image = _pad(image, *(part for m in missing for part in (m // 2, m - m // 2)))
         red, green, blue = image
         luminance = (0.299 * red + 0.587 * green + 0.114 * blue)[None]
-        fine, coarse = self._scatter(_normalise_contrast(luminance))
+        fine, coarse = self._scatter(normalise_contrast(luminance))
         if self.colour:
             opponents = torch.stack([red - green, 0.5 * (red + green) - blue])
             colour_fine, colour_coarse = self._first_order(opponents)

@@ -15,6 +15,7 @@ import numpy as np
 from pnilib.errors import PNIError
 from pnilib.metrics.checks import ArrayLike, checked_labels, checked_scores
 from pnilib.metrics.undefined import undefined
+from pnilib.store.text import many
 
 __all__ = ["ErrorCounts", "error_counts", "normal_threshold", "threshold_note"]
 
@@ -78,5 +79,5 @@ def threshold_note(n: int, fpr: float) -> str:
     least = 1 / (n + 1)
     if fpr > least - 1e-9:
         return ""
-    images = "1 calibration image" if n == 1 else f"{n} calibration images"
+    images = many(n, "calibration image")
     return f"threshold: {images} cannot promise fewer than {100 * least:.3g} % false alarms (asked: {100 * fpr:.3g} %)"

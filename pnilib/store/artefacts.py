@@ -9,7 +9,6 @@ read.  No pickle anywhere: an artefact from a stranger can be wrong, but it cann
 """
 
 import hashlib
-import importlib.metadata
 import json
 import re
 import secrets
@@ -24,12 +23,13 @@ from pnilib.errors import PNIError
 from pnilib.store.files import atomic_write, json_text, os_errors, write_json
 from pnilib.store.locks import LOCK, MARK
 from pnilib.store.replacing import settled, swap
+from pnilib.store.version import pnilib_version
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
-    "pnilib_version",
     "read_artefact",
+    "read_meta",
     "write_artefact",
 ]
 
@@ -89,28 +89,25 @@ def read_artefact(directory: Path | str) -> tuple[dict[str, dict[str, Tensor]], 
     return settled(directory, lambda: _read(directory))
 
 
+def read_meta(directory: Path | str) -> dict[str, Any]:
+    """The facts alone of what `read_artefact` reads, without its tensors; refused as there."""
+    directory = Path(directory)
+    return settled(directory, lambda: _part(directory, _META, _manifest(directory)["files"][_META]))
+
+
 def _read(directory: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    manifest = _manifest(directory)
-    tensors: dict[str, dict[str, Tensor]] = {}
-    meta: dict[str, Any] = {}
-    for name, expected in manifest["files"].items():
-        blob = _checked_bytes(directory, name, expected)
-        try:
-            if name == _META:
-                meta = json.loads(blob)
-            else:
-                tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(blob)
-        except (ValueError, safetensors.SafetensorError):
-            raise PNIError(f"{directory}: {name} is damaged: delete {directory} and make it again") from None
-    return tensors, meta
+    parts = {name: _part(directory, name, expected) for name, expected in _manifest(directory)["files"].items()}
+    meta = parts.pop(_META)
+    return {name.removesuffix(".safetensors"): tensors for name, tensors in parts.items()}, meta
 
 
-def pnilib_version() -> str:
-    """Version of the installed package; "unknown" in a checkout that is not installed."""
+def _part(directory: Path, name: str, expected: dict[str, Any]) -> dict[str, Any]:
+    """One file, its bytes checked: tensors by name, or the facts."""
+    blob = _checked_bytes(directory, name, expected)
     try:
-        return importlib.metadata.version("pnilib")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        return dict(json.loads(blob) if name == _META else safetensors.torch.load(blob))
+    except (ValueError, TypeError, safetensors.SafetensorError):
+        raise PNIError(f"{directory}: {name} is damaged: delete {directory} and make it again") from None
 
 
 def _sha256(blob: bytes) -> str:

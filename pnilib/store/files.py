@@ -4,12 +4,11 @@ Every file is written to a temporary name beside its place and renamed when it i
 disk or a second reader never leaves or sees half a file.
 """
 
-import csv
 import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +26,10 @@ def os_errors(path: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PNIError(f"{path}: the disk is full: free some space or choose another folder") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            for place in (Path(path), *Path(path).parents):
+                if place.is_file():
+                    raise PNIError(f"{place}: is a file: choose a folder") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise PNIError(f"{path}: no permission: choose another folder") from error
         reason = error.strerror or str(error)
@@ -68,18 +71,20 @@ def write_json(path: Path | str, value: Any) -> None:
         handle.write(json_text(path, value))
 
 
-def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def write_csv(path: Path | str, table: Any, columns: Sequence[str] | None = None) -> None:
     """Write a tidy table: a header, then one line a row; floats keep every digit, None is empty.
 
-    Raises PNIError when a row has a column that is not listed, or the folder cannot be written.
+    `table` is a data frame, or one mapping a row with the `columns` in their order.  Raises PNIError when a row has a
+    column that is not listed, or the folder cannot be written.
     """
-    for row in rows:
-        if unknown := [name for name in row if name not in columns]:
+    import pandas as pd
+
+    if columns is not None:
+        if unknown := [name for row in table for name in row if name not in columns]:
             raise PNIError(f"{path}: column {unknown[0]!r} is not in the header: add it to `columns`")
+        table = pd.DataFrame(table, columns=list(columns), dtype=object)
     with atomic_write(path) as handle:
-        writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        table.to_csv(handle, index=False, lineterminator="\n")
 
 
 def json_text(path: Path | str, value: Any) -> str:

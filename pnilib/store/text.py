@@ -14,7 +14,7 @@ from typing import Any
 
 from pnilib.errors import PNIError
 
-__all__ = ["read_json", "read_text", "shown"]
+__all__ = ["many", "read_json", "read_text", "shown"]
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -41,6 +41,11 @@ def read_json(path: Path | str) -> Any:
 def shown(name: str | os.PathLike[str]) -> str:
     """A name as text that every file and terminal takes: undecodable bytes become `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace") if _has_surrogate(os.fspath(name)) else os.fspath(name)
+
+
+def many(n: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2 images`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def _has_surrogate(text: str) -> bool:

@@ -42,7 +42,7 @@ Why was this sample misclassified?  pni explore runs/mtd""",
 
 def _version(value: bool | None) -> None:
     if value:
-        from pnilib.store.artefacts import pnilib_version
+        from pnilib.store.version import pnilib_version
 
         typer.echo(pnilib_version())
         raise typer.Exit()

@@ -18,8 +18,9 @@ import typer
 from pnilib.apps.cli.options import Categories, Device, Out, Profile, Progress, Seed, Set, build_config, device_name
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.store.text import many
 
-__all__ = ["chosen_notebooks", "demo", "notebooks"]
+__all__ = ["chosen_notebooks", "demo", "notebooks", "processes_that_end"]
 
 Notebooks = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one notebook may take.")]
@@ -128,7 +129,7 @@ def demo(
     from pnilib.apps.reproduce.schedule import default_workers
     from pnilib.data import load_dataset
     from pnilib.demo import CATEGORIES, make_demo
-    from pnilib.store.files import atomic_write
+    from pnilib.store.files import write_csv
 
     began = time.perf_counter()
     settings, place = build_config(profile, set_, seed).replace(setting="E", gate="hard"), device_name(device)
@@ -144,7 +145,7 @@ def demo(
     parameters = {"profile": profile} | _places(data, out / "notebooks")
     rows: dict[str, list[dict[str, Any]]] = {}
     facts: dict[str, Any] = {}
-    with _processes(side_by_side) as pool:
+    with processes_that_end(side_by_side) as pool:
         bars = progress and side_by_side == 1
         shared = pool.submit(_fit_for_notebooks, data, Path(parameters["model_dir"]), profile)
         jobs = [pool.submit(_category, name, data, out, settings, place, bars) for name in names]
@@ -153,8 +154,7 @@ def demo(
             typer.echo(f"{len(rows)} of {len(names)}, {name}: {text}", err=True)
         shared.result()
     table = rules_table([row for name in names for row in rows[name]], list(SHOWN_RULES))
-    with atomic_write(out / "metrics.csv") as handle:
-        pd.DataFrame([row for name in names for row in rows[name]]).to_csv(handle, index=False, lineterminator="\n")
+    write_csv(out / "metrics.csv", pd.DataFrame([row for name in names for row in rows[name]]))
     typer.echo(table.to_string(index=False))
     results = run_all(lessons, out / "notebooks", parameters, timeout, progress, side_by_side)
     results.sort(key=lambda result: result.name)
@@ -169,7 +169,7 @@ def demo(
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+def processes_that_end(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that Ctrl-C or an error in this one ends."""
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(workers, context, _await_the_end) as pool:
@@ -226,5 +226,5 @@ def _category(
     first = others[0]
     write_evaluation(out / name / "evaluation", predictions[last], dataset.test, result, {first: predictions[first]})
     facts = manifest(own, dataset.train, device)
-    text = f"fitted on {len(dataset.train)} normal images, {len(dataset.test)} scored"
+    text = f"fitted on {many(len(dataset.train), 'normal image')}, {len(dataset.test)} scored"
     return name, rows, {key: facts[key] for key in ("config", "device", "versions")}, text

@@ -27,6 +27,7 @@ from pnilib.apps.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.store.text import many
 
 __all__ = ["config", "estimate", "evaluate", "fit"]
 
@@ -93,7 +94,9 @@ def estimate(
     else:
         typer.echo(estimates.table_text(rows, free))
         if grid:
-            typer.echo(f"{n_units} units one after another on {place}; features and pools go when a category is done")
+            typer.echo(
+                f"{many(n_units, 'unit')} one after another on {place}; features and pools go when a category is done"
+            )
     if not grid:
         estimates.require(rows, free)
 
@@ -158,7 +161,7 @@ def fit(
         done.append(row)
         if not as_json:
             times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in model.seconds.items())
-            typer.echo(f"{data.category}: fitted on {len(data.train)} images -> {folder} ({times})")
+            typer.echo(f"{data.category}: fitted on {many(len(data.train), 'image')} -> {folder} ({times})")
         if note := model.decision()[1]:
             typer.echo(f"{data.category}: {note}", err=True)
     if as_json:
@@ -195,7 +198,7 @@ def evaluate(
     from pnilib.detector.runs import open_data, open_members, read_record, run_categories
     from pnilib.evaluation import checked_test
     from pnilib.evaluation import evaluate as evaluate_prediction
-    from pnilib.store.files import atomic_write
+    from pnilib.store.files import write_csv
 
     overrides, place = PNIConfig.parse_overrides(set_ or []), device_name(device)
     kind = ("-refined" if refined else "") + ("-ensemble" if with_ else "")
@@ -215,7 +218,7 @@ def evaluate(
         prediction = predict_members(members, data, calibrate=bool(overrides), refined=refined, progress=progress)
         if with_:
             rule = prediction.config.ens_norm
-            typer.echo(f"{data.category}: ensemble of {len(members)} models, scaled by {rule}", err=True)
+            typer.echo(f"{data.category}: ensemble of {many(len(members), 'model')}, scaled by {rule}", err=True)
         result = evaluate_prediction(prediction, data.test)
         seen = [*notes_on_images(data.samples, model.config.geometry), *notes_on_repeats(data.samples)]
         result = dataclasses.replace(result, notes=[*data.notes, *seen, *result.notes])
@@ -223,8 +226,7 @@ def evaluate(
         notes = [*result.notes, *outdated_evaluations(folder, model, data.test)]
         rows.append({"category": data.category} | result.metrics | {"notes": notes})
     if run not in opened:
-        with atomic_write(run / f"metrics{kind}.csv") as handle:
-            pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
+        write_csv(run / f"metrics{kind}.csv", pd.DataFrame(rows).drop(columns="notes"))
     if as_json:
         emit(rows)
     else:

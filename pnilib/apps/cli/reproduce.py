@@ -27,6 +27,7 @@ from pnilib.apps.cli.options import (
 )
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
+from pnilib.store.text import many
 
 __all__ = ["ablation", "reproduce", "runs"]
 
@@ -152,7 +153,7 @@ def reproduce(
     place = device_name(device)
     todo = plan.needed(finished(plan, store))
     typer.echo(
-        f"{len(plan.units)} units of work, {len(todo)} to do; profile {chosen}, refinement "
+        f"{many(len(plan.units), 'unit')} of work, {len(todo)} to do; profile {chosen}, refinement "
         f"{request.base.refine_iterations:,} iterations, backbones {', '.join(request.members)}, "
         f"seeds {list(request.seeds)}, other networks {list(request.network_seeds)}",
         err=True,
@@ -179,7 +180,7 @@ def reproduce(
         *(f"left out: {name}: its data set was not given" for name in written.no_data),
     ):
         typer.echo(line, err=True)
-    typer.echo(f"{len(written.files)} files -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")
+    typer.echo(f"{many(len(written.files), 'file')} -> {out / 'index.html'} ({time.perf_counter() - began:.0f} s)")
     raise typer.Exit(0 if ran and not (failed or written.partial or written.missing) else 1)
 
 
@@ -294,6 +295,6 @@ def runs(
         typer.echo(shown.to_string(index=False))
     work = sum(file.stat().st_size for file in store.glob("*/*/*/work/**/*") if file.is_file())
     typer.echo(
-        f"{len(table)} units, {(table['status'] != 'done').sum()} not done, {table['bytes'].sum() / 1e6:.0f} MB, "
-        f"and {work / 1e6:.0f} MB of intermediate work; `pni runs --clean work|maps|models|failed|all` deletes"
+        f"{many(len(table), 'unit')}, {(table['status'] != 'done').sum()} not done, {table['bytes'].sum() / 1e6:.0f} "
+        f"MB and {work / 1e6:.0f} MB of intermediate work; `pni runs --clean work|maps|models|failed|all` deletes"
     )

@@ -26,7 +26,7 @@ from pnilib.data import Dataset, Split, load_dataset
 from pnilib.data.files import images_in, row
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
-from pnilib.store.text import shown
+from pnilib.store.text import many, shown
 
 __all__ = ["Category", "model_id", "new_images"]
 
@@ -117,7 +117,7 @@ class Category:
         found = [_written(name) for name in image_names(test)] if len(test) else []
         if found != self.names:
             lost = next((name for name in self.names if name not in found), None)
-            why = f"lacks {lost}" if lost is not None else f"holds {len(found)} images, the run {len(self.names)}"
+            why = f"lacks {lost}" if lost is not None else f"has {len(found)}, not {many(len(self.names), 'image')}"
             raise PNIError(f"{place}: is not the data set of {self.key}: it {why}: say where that is with --data")
 
     def move(self, root: Path) -> None:

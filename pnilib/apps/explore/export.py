@@ -15,6 +15,7 @@ from pnilib.apps.explore.run import Exploration
 from pnilib.apps.explore.words import note_words, threshold_words
 from pnilib.apps.pages import picture_url, render
 from pnilib.store.files import atomic_write
+from pnilib.store.text import many
 
 __all__ = ["export_page", "page_html"]
 
@@ -52,5 +53,5 @@ def page_html(opened: Exploration, table: pd.DataFrame, label: str, notes: Notes
     name = opened.folder.resolve().name
     more = f", the first {len(items):,} below" if len(items) < len(table) else ""
     words = threshold_words(opened, label, table) if len(table) else f"{label}: no samples"
-    words += f"\n{len(table):,} samples{more}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    words += f"\n{many(len(table), 'sample')}{more}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return render("samples.html.j2", title=f"{name}: {label}", words=words, items=items)

@@ -29,6 +29,7 @@ from pnilib.errors import PNIError
 from pnilib.plots.images import color_bar, draw_outline, show_image, show_map
 from pnilib.plots.labels import shortened, title, write
 from pnilib.plots.qualitative import PREDICTED
+from pnilib.store.text import many
 
 __all__ = ["MARK", "Input", "category_with", "draw_image", "draw_input", "draw_map", "mark_pixel", "read_input"]
 
@@ -112,7 +113,7 @@ def category_with(opened: Exploration, category: str, i: int) -> Category:
     """The category by its key or name.  Raises PNIError when it is not there or has no test image i."""
     part = opened.category(category)
     if not 0 <= i < len(part.names):
-        raise PNIError(f"{part.key}: has {len(part.names)} test images, there is no number {i}")
+        raise PNIError(f"{part.key}: has {many(len(part.names), 'test image')}, there is no number {i}")
     return part
 
 

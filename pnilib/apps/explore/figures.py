@@ -21,12 +21,13 @@ from pnilib.apps.explore.figure_sheets import Tile, draw_sheet
 from pnilib.apps.explore.run import Exploration
 from pnilib.apps.explore.samples import changed_sides, counts, samples
 from pnilib.apps.explore.view import ImageRef, View
-from pnilib.apps.explore.words import many, samples_words, sides_words, threshold_words
+from pnilib.apps.explore.words import samples_words, sides_words, threshold_words
 from pnilib.errors import PNIError
 from pnilib.metrics.ranking import precision_recall_curve, roc_curve
 from pnilib.plots.curves import histogram_edges
 from pnilib.plots.distributions import COLORS
 from pnilib.plots.labels import file_label, shortened, title, write
+from pnilib.store.text import many
 
 __all__ = [
     "NAMED_THRESHOLDS",

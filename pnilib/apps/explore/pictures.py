@@ -1,6 +1,5 @@
 """Pixels of a run for its views: thumbnails of test images, crops of training images, and the colour scale of maps."""
 
-import base64
 import dataclasses
 import io
 from functools import lru_cache
@@ -17,16 +16,12 @@ from pnilib.config.geometry import Geometry
 from pnilib.data.images import read_image
 from pnilib.errors import PNIError
 from pnilib.plots.images import crop_patch
+from pnilib.store.text import many
 
-__all__ = ["THUMBNAIL", "crop", "data_url", "rgb", "scale", "thumbnail"]
+__all__ = ["THUMBNAIL", "crop", "rgb", "scale", "thumbnail"]
 
 THUMBNAIL = 112
 """px, side of a thumbnail."""
-
-
-def data_url(blob: bytes, kind: str = "image/png") -> str:
-    """A file within a page."""
-    return f"data:{kind};base64,{base64.b64encode(blob).decode()}"
 
 
 def rgb(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
@@ -51,7 +46,7 @@ def crop(
     """A training patch and `context` cells on each side.  Raises PNIError where the data set is not at hand."""
     paths = category.train.samples["image_path"]
     if not 0 <= train_image < len(paths):
-        raise PNIError(f"{category.root}: has {len(paths)} training images, the run knew number {train_image}")
+        raise PNIError(f"{category.root}: has {many(len(paths), 'training image')}, the run knew number {train_image}")
     image = _read(str(paths.iloc[train_image]), category.geometry) / 255
     return rgb(crop_patch(image, train_cell, grid, context=context))
 

@@ -11,10 +11,10 @@ from pnilib.apps.explore.notes import Note
 from pnilib.apps.explore.run import Exploration
 from pnilib.apps.explore.samples import PAPER_ERRORS, category_counts, counts, is_mvtec
 from pnilib.detector.explain import Explanation
+from pnilib.store.text import many
 
 __all__ = [
     "image_words",
-    "many",
     "note_words",
     "pixel_words",
     "samples_words",
@@ -23,11 +23,6 @@ __all__ = [
     "threshold_words",
     "truth_words",
 ]
-
-
-def many(n: int, noun: str, plural: str = "") -> str:
-    """`1 image`, `2 images`."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def threshold_words(opened: Exploration, label: str, table: pd.DataFrame) -> str:

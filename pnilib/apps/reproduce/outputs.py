@@ -28,7 +28,7 @@ from pnilib.apps.reproduce.tables import TABLES, Table, TableSpec, make_table
 from pnilib.apps.reproduce.units import environment
 from pnilib.config import PNIConfig
 from pnilib.errors import PNIError
-from pnilib.store.files import atomic_write, write_json
+from pnilib.store.files import atomic_write, write_csv, write_json
 from pnilib.store.locks import lock_folder
 from pnilib.store.text import read_json
 
@@ -85,8 +85,7 @@ def write_outputs(
     """
     out, written = Path(out), Written()
     with lock_folder(out):
-        with atomic_write(out / "results.csv") as handle:
-            results.tidy().to_csv(handle, index=False, lineterminator="\n")
+        write_csv(out / "results.csv", results.tidy())
         write_json(out / "request.json", results.plan.request.to_dict())
         for item in tqdm(items, desc="tables and figures", unit="item", disable=not progress):
             if isinstance(item, FigureSpec) and item.settings and not results.plan.request.sources[item.role]:

@@ -36,7 +36,7 @@ from pnilib.apps.reproduce.settings import (
 )
 from pnilib.config import PNIConfig, released_names
 from pnilib.errors import PNIError
-from pnilib.store.artefacts import pnilib_version
+from pnilib.store.version import pnilib_version
 
 __all__ = ["ROLES", "Plan", "Request", "Source", "Unit", "build_plan", "paper_sources", "slug", "sources_of", "to_json"]
 

@@ -23,7 +23,7 @@ from pnilib.errors import PNIError
 from pnilib.store.files import atomic_write
 from pnilib.store.locks import lock_folder
 
-__all__ = ["default_workers", "execute", "finished"]
+__all__ = ["connected", "default_workers", "execute", "finished", "require_alike"]
 
 PATIENCE = 10
 """seconds to wait for a scheduler's answer."""
@@ -84,7 +84,7 @@ def execute(
             if scheduler is None and workers <= 1:
                 _serial(todo, store, device, threads, failed, done)
             else:
-                with _client(scheduler, workers, store, say) as client:
+                with connected(scheduler, workers, store, say) as client:
                     _parallel(client, todo, store, device, threads, scheduler is None, failed, done)
         return failed
 
@@ -102,7 +102,7 @@ def _serial(
 
 
 @contextlib.contextmanager
-def _client(scheduler: str | None, workers: int, store: Path, say: Callable[[str], None]) -> Iterator[Any]:
+def connected(scheduler: str | None, workers: int, store: Path, say: Callable[[str], None]) -> Iterator[Any]:
     """A connected client whose workers have been checked."""
     import dask
     from distributed import Client, LocalCluster  # seconds to import
@@ -129,11 +129,11 @@ def _client(scheduler: str | None, workers: int, store: Path, say: Callable[[str
                     "and `dask worker ADDRESS`, or leave --scheduler out to run here"
                 ) from None
         say(f"dashboard: {client.dashboard_link}")
-        _require_alike(client, store)
+        require_alike(client, store)
         yield client
 
 
-def _require_alike(client: Any, store: Path) -> None:
+def require_alike(client: Any, store: Path) -> None:
     token = secrets.token_hex(8)
     probe = store / ".probe"
     with atomic_write(probe) as handle:

@@ -24,7 +24,6 @@ __all__ = [
     "SOFT",
     "SPECIAL",
     "SWITCHES",
-    "count_text",
     "kinds",
 ]
 
@@ -143,11 +142,6 @@ SWITCHES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "B23 reweight": ("image score: the baseline's distance, reweighted", dict(released="reweighted"), ("A",)),
 }
 """The audit's switches one at a time: meaning, overrides, on top of which of RULES.  B22 halves sigma."""
-
-
-def count_text(n: int) -> str:
-    """A number of categories in words."""
-    return f"{n} {'category' if n == 1 else 'categories'}"
 
 
 def kinds(categories: list[str]) -> dict[str, list[str]]:

@@ -23,11 +23,13 @@ def _units(store: Path) -> list[Path]:
 
 
 def list_units(store: Path | str) -> pd.DataFrame:
-    """One row a unit: COLUMNS.  status: done, failed: why, or unfinished.  Raises PNIError for a missing store."""
+    """One row a unit: COLUMNS.  status: done, failed: why, or unfinished.  Raises PNIError for what is no store."""
     store = Path(store)
     if not store.is_dir():
         raise PNIError(f"{store}: is not a folder: give the --store of `pni reproduce`")
     rows = []
+    if any([*store.glob("run.json"), *store.glob("*/run.json")]):
+        raise PNIError(f"{store}: holds models of `pni fit`: `pni evaluate` and `pni explore` open them")
     for folder in _units(store):
         dataset, category, backbone, seed = folder.relative_to(store).parts[:4]
         status, seconds = "unfinished", float("nan")

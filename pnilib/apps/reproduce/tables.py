@@ -21,12 +21,12 @@ from pnilib.apps.reproduce.settings import (
     RATIO,
     REFINED,
     SWITCHES,
-    count_text,
     kinds,
 )
 from pnilib.apps.reproduce.specs import LETTERS, TABLES, TableSpec
 from pnilib.config import PNIConfig
 from pnilib.published import GROUPS, load_published
+from pnilib.store.text import many
 
 __all__ = ["TABLES", "Table", "TableSpec", "make_table"]
 
@@ -170,10 +170,10 @@ def _notes(spec: TableSpec, results: Results, alike: bool, lacking: int, absent:
 def _data_note(results: Results, role: str) -> str:
     sources, paper = results.plan.request.sources[role], PAPER_DATA[role]
     if sources[0].dataset == role:
-        return f"Data: {paper}, {count_text(len(sources))}."
+        return f"Data: {paper}, {many(len(sources), 'category', 'categories')}."
     return (
-        f"**Data: {sources[0].dataset} ({count_text(len(sources))}), not {paper}: our numbers keep the table's "
-        "shape and cannot be compared with the paper's; no difference is shown.**"
+        f"**Data: {sources[0].dataset} ({many(len(sources), 'category', 'categories')}), not {paper}: our numbers keep "
+        "the table's shape and cannot be compared with the paper's; no difference is shown.**"
     )
 
 

@@ -43,9 +43,10 @@ from pnilib.machine import library_versions, peak_memory
 from pnilib.metrics import PixelStatistics, image_auroc
 from pnilib.metrics.resampling import METRICS, bootstrap_metrics
 from pnilib.plots.curves import histogram_edges
-from pnilib.store.artefacts import pnilib_version, read_artefact, write_artefact
-from pnilib.store.files import atomic_write, os_errors, write_json
+from pnilib.store.artefacts import read_artefact, write_artefact
+from pnilib.store.files import atomic_write, os_errors, write_csv, write_json
 from pnilib.store.text import shown
+from pnilib.store.version import pnilib_version
 
 __all__ = ["REPLICATES", "environment", "run_unit", "write_setting"]
 
@@ -225,8 +226,7 @@ def write_setting(
     }
     names = image_names(test)
     table = pd.DataFrame(dict(image=names, label=labels, defect_type=defects, score=prediction.image_scores))
-    with atomic_write(folder / f"{slug(name)}.scores.csv") as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
+    write_csv(folder / f"{slug(name)}.scores.csv", table)
     if keep_maps:
         with atomic_write(folder / f"{slug(name)}.maps.npy", "wb") as handle:
             np.lib.format.write_array(handle, np.ascontiguousarray(prediction.maps), allow_pickle=False)

@@ -16,11 +16,12 @@ from pnilib.apps.reproduce.outputs import chosen_items, read_request
 from pnilib.apps.reproduce.plan import ROLES, Request, Source, build_plan, sources_of
 from pnilib.apps.reproduce.results import Cell, Results
 from pnilib.apps.reproduce.schedule import default_workers, execute
-from pnilib.apps.reproduce.settings import PAPER_DATA, count_text
+from pnilib.apps.reproduce.settings import PAPER_DATA
 from pnilib.apps.reproduce.tables import make_table
 from pnilib.demo import make_demo
 from pnilib.errors import PNIError
 from pnilib.plots.forest import Estimate
+from pnilib.store.text import many
 
 __all__ = [
     "data_text",
@@ -75,11 +76,11 @@ def data_text(results: Results) -> str:
         places = " and ".join(places.rsplit(", ", 1))
         if places:
             lines.append(
-                f"**Data: {data} ({count_text(n)}) in place of {places}. Our numbers keep the tables' shape and cannot "
-                "be compared with the paper's; no difference is shown.**"
+                f"**Data: {data} ({many(n, 'category', 'categories')}) in place of {places}. Our numbers "
+                "keep the tables' shape and cannot be compared with the paper's; no difference is shown.**"
             )
         else:
-            lines.append(f"Data: {PAPER_DATA[data]} ({count_text(n)}).")
+            lines.append(f"Data: {PAPER_DATA[data]} ({many(n, 'category', 'categories')}).")
     lines += [f"{PAPER_DATA[role]} was not given." for role in ROLES if not request.sources[role]]
     base = request.base
     if request.profile == "smoke":
@@ -100,11 +101,12 @@ def missing_text(results: Results) -> str:
     names = [unit.describe() for unit in results.missing]
     n_runs = len(results.runs) + len(results.others)
     if not names:
-        return f"{n_runs} runs; none is missing."
+        return f"{many(n_runs, 'run')}; none is missing."
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"**{n_runs} runs; {len(names)} units of work are missing**, and what needs them says so in its place: "
-        f"{'; '.join(names[:_NAMED])}{more}. Run `pni reproduce` again to fill the gaps."
+        f"**{many(n_runs, 'run')}; {many(len(names), 'unit of work is', 'units of work are')} missing**, "
+        f"and what needs them says so in its place: {'; '.join(names[:_NAMED])}{more}. "
+        "Run `pni reproduce` again to fill the gaps."
     )
 
 

@@ -13,7 +13,6 @@ from IPython.display import display
 
 from pnilib.apps.explore.export import page_html
 from pnilib.apps.explore.notes import Notes
-from pnilib.apps.explore.pictures import data_url
 from pnilib.apps.explore.prepare import prepare
 from pnilib.apps.explore.run import Exploration, open_exploration
 from pnilib.apps.explore.view import ImageRef, stacked
@@ -21,6 +20,7 @@ from pnilib.apps.explore.widgets.compare_tab import CompareTab
 from pnilib.apps.explore.widgets.image_tab import ImageTab
 from pnilib.apps.explore.widgets.samples_tab import SamplesTab
 from pnilib.apps.explore.widgets.state import ALL, State, show_errors
+from pnilib.apps.pages import data_url
 from pnilib.errors import PNIError
 
 __all__ = ["Explorer", "explore", "page"]
@@ -49,7 +49,6 @@ def page(
     """The explorer as what `pni explore` serves: without the field that points to another folder."""
     try:
         display(_explorer(run, data, other, notes, may_point=False))
-        gc.freeze()  # figures are many small objects: the collector need not look through torch for each hundred
     except PNIError as fault:
         display(W.HTML(f"<span style='color:#b00020'>{escape(str(fault))}</span>"))
 
@@ -58,7 +57,9 @@ def _explorer(
     run: Path | str, data: Path | str | None, other: Path | str | None, notes: Path | str | None, *, may_point: bool
 ) -> "Explorer":
     opened = open_exploration(run, data=data, other=other)
-    return Explorer(opened, Notes(opened.home / "notes.csv" if notes is None else notes), may_point=may_point)
+    explorer = Explorer(opened, Notes(opened.home / "notes.csv" if notes is None else notes), may_point=may_point)
+    gc.freeze()  # figures are many small objects: the collector need not look through torch for each hundred
+    return explorer
 
 
 class Explorer(W.VBox):  # type: ignore[misc]

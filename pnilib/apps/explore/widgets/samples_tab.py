@@ -13,6 +13,7 @@ from pnilib.apps.explore.samples import OUTCOMES, Filter
 from pnilib.apps.explore.view import View
 from pnilib.apps.explore.widgets.figure import FigureView
 from pnilib.apps.explore.widgets.state import ALL, PAGE, State, show_errors
+from pnilib.apps.explore.words import threshold_words
 from pnilib.errors import PNIError
 
 __all__ = ["SamplesTab"]
@@ -152,9 +153,9 @@ class SamplesTab(W.VBox):  # type: ignore[misc]
 
     def _update(self, table: pd.DataFrame) -> None:
         """Everything that follows the threshold."""
-        state = self.state
+        state, self.table = self.state, table
+        self.plot.words = threshold_words(state.part, state.label, table)  # the picture takes longer to draw
         state.show(draw_threshold(state.part, state.label, state.thresholds.get(state.label)), self.plot)
-        self.table = table
         self._filtered()
 
     @show_errors
