@@ -23,9 +23,9 @@ from pnilib.errors import PNIError
 from pnilib.machine import library_versions
 from pnilib.nsa.config import NSAConfig
 from pnilib.nsa.detector import NSA
-from pnilib.store.artefacts import pnilib_version
-from pnilib.store.files import atomic_write, write_json
+from pnilib.store.files import write_csv, write_json
 from pnilib.store.locks import lock_folder
+from pnilib.store.version import pnilib_version
 
 __all__ = ["N_PICTURES", "fit_or_load", "open_run"]
 
@@ -96,8 +96,7 @@ def fit_or_load(
 
 
 def _write_history(model: NSA, folder: Path) -> None:
-    with atomic_write(folder / "training" / "history.csv") as handle:
-        pd.DataFrame(model.history).to_csv(handle, index=False, lineterminator="\n")
+    write_csv(folder / "training" / "history.csv", pd.DataFrame(model.history))
 
 
 def _require_same(folder: Path, wanted: dict[str, Any]) -> None:

@@ -24,8 +24,9 @@ from pnilib.errors import PNIError
 from pnilib.nsa.config import NSAConfig
 from pnilib.nsa.network import NSANet
 from pnilib.nsa.samples import Samples
-from pnilib.store.artefacts import pnilib_version, read_artefact, write_artefact
+from pnilib.store.artefacts import read_artefact, write_artefact
 from pnilib.store.checkpoints import load_optimizer, optimizer_tensors
+from pnilib.store.version import pnilib_version
 from pnilib.synthesis.nsa_tasks import ClassRules
 
 __all__ = ["CHECKPOINT_SECONDS", "Trained", "learning_rate", "network_input", "predicted", "train_network"]

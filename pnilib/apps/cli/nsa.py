@@ -157,7 +157,7 @@ def evaluate(
     from pnilib.evaluation import checked_test
     from pnilib.evaluation import evaluate as evaluate_prediction
     from pnilib.nsa.runs import open_run
-    from pnilib.store.files import atomic_write
+    from pnilib.store.files import write_csv
 
     kind = "" if image_score == "mean" else f"-image_score={image_score}"
     rows: list[dict[str, Any]] = []
@@ -175,8 +175,7 @@ def evaluate(
         write_evaluation(folder / f"evaluation{kind}", prediction, data.test, result, model=model)
         rows.append({"category": data.category} | result.metrics | {"notes": result.notes})
     if run not in opened:
-        with atomic_write(run / f"metrics{kind}.csv") as handle:
-            pd.DataFrame(rows).drop(columns="notes").to_csv(handle, index=False, lineterminator="\n")
+        write_csv(run / f"metrics{kind}.csv", pd.DataFrame(rows).drop(columns="notes"))
     if as_json:
         emit(rows)
         return
