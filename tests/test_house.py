@@ -23,6 +23,7 @@ FLOORS = [
     "released",
     "detector",
     "evaluation",
+    "segad",
     "published demo",
     "plots",
     "apps",

@@ -14,7 +14,7 @@ from importlib.metadata import requires
 
 import typer
 
-from pnilib.apps.cli import backbones, data, demo, explore, model, refinement, reproduce, score
+from pnilib.apps.cli import backbones, data, demo, explore, model, refinement, reproduce, score, segad
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -59,6 +59,7 @@ def _root(
 
 
 app.add_typer(data.app, name="data")
+app.add_typer(segad.app, name="segad")
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo, model.config, backbones.backbones, model.estimate, model.fit, refinement.refine, score.score,
     model.evaluate, reproduce.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
