@@ -110,16 +110,17 @@ def why_figure(parts: Sequence[Why], base: str) -> Figure:
     sums = [p.reasons[p.reasons["segment"] != WHOLE].groupby("segment")["shap"].sum().abs().max() for p in parts]
     tints = max(map(float, sums)) or 1.0
     figure = Figure(figsize=(11.5, 2.3 * len(parts) + 0.5), layout="constrained")
-    grid = figure.subplots(len(parts), 4, squeeze=False, width_ratios=(1, 1, 1.15, 1.6))
+    grid = figure.subplots(len(parts), 4, squeeze=False, width_ratios=(1, 1.15, 1.15, 1.6))
     for part, axes in zip(parts, grid, strict=True):
         show_image(part.image, axes[0])
         title(axes[0], part.name, 7)
         show_map(part.base_map, axes[1], limits=limits)
         draw_segment_values(part.image, part.labels, part.segments, part.reasons, axes[2], limit=tints)
         draw_reasons(part.reasons, axes[3], most=6, limit=bars)
-        colours = ScalarMappable(Normalize(-tints, tints), _CMAP)
-        figure.colorbar(colours, ax=axes[2], fraction=0.046).ax.tick_params(labelsize=6)
-    title(grid[0, 1], f"base map {base}, one scale", 8)
+        for ax, scale, cmap in ((axes[1], limits, "magma"), (axes[2], (-tints, tints), _CMAP)):
+            bar = figure.colorbar(ScalarMappable(Normalize(*scale), cmap), ax=ax, fraction=0.046)
+            bar.ax.tick_params(labelsize=6)
+    title(grid[0, 1], f"base map {base}, score", 8)
     title(grid[0, 2], "SHAP, summed by segment", 8)
     title(grid[0, 3], "largest SHAP values", 8)
     return figure

@@ -13,7 +13,7 @@ ten seeds score each image once.  Nothing here is in the supplement; the layout 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ _CHUNK = 8
 _COLUMNS = ("filepath", "an_map_path", "label")
 
 
+@runtime_checkable
 class MapSource(Protocol):
     """m base maps of each image of a split."""
 

@@ -54,7 +54,7 @@ def threshold_at_tpr(bad_scores: Float[ndarray, " n"], tpr: float = TPR) -> floa
     """The (1 - tpr) quantile (linear) of the bad parts' scores: the release's threshold.  Raises PNIError for none."""
     if len(bad_scores) == 0:
         raise PNIError("there is no score of a bad part: a threshold for a share of them needs some")
-    return float(np.quantile(bad_scores.astype(np.float64), 1 - tpr))
+    return float(np.quantile(bad_scores.astype(np.float64), round(1 - tpr, 12)))  # 1 - 0.95 is above 0.05
 
 
 class Forest:

@@ -12,13 +12,13 @@ FOLDER         label maps of the user, .npy or PNG, named as the images: FOLDER/
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int32, Integer
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,6 +39,7 @@ Embed = Callable[[Float[Tensor, "3 h w"]], Float[Tensor, "gh gw d"]]
 """Features of one image, as `PNI.embed`."""
 
 
+@runtime_checkable
 class Segmentation(Protocol):
     """names: one a segment, in the order of labels."""
 
@@ -123,10 +124,10 @@ class LabelFolder:
         with os_errors(path):
             try:
                 found = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _pixels(path)
-            except ValueError:
+            except (ValueError, UnidentifiedImageError, SyntaxError):
                 raise PNIError(f"{path}: is damaged, or no label map: save labels as .npy or grey PNG") from None
         if found.ndim != 2 or found.dtype.kind not in "iub" or found.size == 0 or found.min() < 0:
-            raise PNIError(f"{path}: is no label map: give whole numbers from 0 on, (h, w)")
+            raise PNIError(f"{path}: is no label map: give whole numbers from 0 on as .npy or grey PNG")
         return found.astype(np.int32)
 
     def _file(self, record: Any) -> Path:
@@ -233,8 +234,6 @@ def check_segments(labels: Sequence[Integer[ndarray, "h w"]], names: Sequence[st
 
 def _pixels(path: Path) -> ndarray:
     with Image.open(path) as image:
-        if image.mode not in ("1", "L", "P", "I", "I;16"):
-            raise PNIError(f"{path}: is a colour picture ({image.mode}): save labels as a grey or palette PNG")
         return np.array(image)
 
 

@@ -232,19 +232,18 @@ def _split(rules: str | None) -> list[str] | None:
 def _draw_why(model: Any, split: Any, chosen: list[int], file: Path) -> None:
     """The reasons of some images, drawn on them."""
     from pnilib.data import Split
+    from pnilib.plots.labels import file_label
     from pnilib.plots.segad import Why, why_figure
     from pnilib.store.files import atomic_write
 
     own = Split(split.samples.iloc[chosen], split.root)
     rows = model.measure(own)
     source, scores = model.sources[0], model.forest.scores(rows)
-    parts = [
-        Why(
-            own.image(i, source.geometry), maps[0], model.segmentation.labels(own, i, source.geometry),
-            model.segmentation.names, reasons, f"{Path(own.samples['image_path'].iloc[i]).name}: score {scores[i]:.2f}",
-        )
-        for i, (maps, reasons) in enumerate(zip(source.maps(own), model.explain(rows), strict=True))
-    ]  # fmt: skip
+    parts = []
+    for i, (maps, reasons) in enumerate(zip(source.maps(own), model.explain(rows), strict=True)):
+        name = f"{file_label(own.samples['image_path'].iloc[i])}: score {scores[i]:.2f}"
+        image, labels = own.image(i, source.geometry), model.segmentation.labels(own, i, source.geometry)
+        parts.append(Why(image, maps[0], labels, model.segmentation.names, reasons, name))
     figure = why_figure(parts, source.names[0])
     with atomic_write(file, "wb") as handle:
         figure.savefig(handle, format="png", dpi=110)
