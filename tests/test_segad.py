@@ -81,7 +81,7 @@ def test_label_folder_refuses(data, tmp_path):
     for labels, words in [
         (halves(40, 40), "40 x 40 px, neither"),
         (halves() + 2, "has label 3, the training images only 0 ... 1"),
-        (np.zeros((64, 80, 3), np.uint8), "grey or palette PNG"),
+        (np.zeros((64, 80, 3), np.uint8), "is no label map"),
     ]:
         Image.fromarray(labels).save(file)
         with pytest.raises(PNIError, match=words):

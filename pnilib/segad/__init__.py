@@ -1,4 +1,4 @@
-"""SegAD: anomaly maps, a segmentation and a few bad parts become a supervised decision (boosted random forest)."""
+"""A supervised decision on anomaly maps, from a segmentation and a few bad parts (SegAD)."""
 
 from typing import TYPE_CHECKING
 
