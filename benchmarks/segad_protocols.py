@@ -48,15 +48,11 @@ def rows_of(run: Path, given: argparse.Namespace) -> list[pd.DataFrame]:
         if given.one_class:
             for seed in SEEDS[: given.one_class]:
                 place = given.cache / "generated" / data.category / name.replace(":", "-") / str(seed)
-                made = model.measure(generate_defects(opened.good, segmentation, geometry, place, seed=seed))
-                table = run_protocol(model.columns, good, test, labels, n_bad=len(made), bad=made, seeds=[seed])
+                bad = model.measure(generate_defects(opened.good, segmentation, geometry, place, seed=seed))
+                table = run_protocol(model.columns, good, test, labels, n_bad=len(bad), bad=bad, seeds=[seed])
                 found.append(table.assign(**about, protocol="one-class", variant="BRF"))
-            print(
-                data.category,
-                name,
-                "one-class",
-                pd.concat(found[-given.one_class :]).groupby("method").mean("cl_auroc"),
-            )
+            made = pd.concat(found[-given.one_class :])
+            print(data.category, name, "one-class", summary(made).to_string(index=False), sep="\n")
     return found
 
 

@@ -1,6 +1,7 @@
 """`pni segad`: fit, score and evaluate on a tiny category, and one line for what it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from test_segad import write_published
 from tiny import SCATTERING, write_category
 
 from pnilib.apps.cli import main
-from pnilib.data import load_dataset
+from pnilib.data import Split, load_dataset
 from pnilib.detector.runs import fit_or_load
+from pnilib.segad.opening import OPENERS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,6 +107,30 @@ def test_detectors_together(pni: Run, run: Path, tmp_path: Path) -> None:
     status, out, err = pni("evaluate", run, other, "--bad-parts", 3, "--seeds", 1, "--maps", "A", "-o", tmp_path / "o")
     assert status == 0, err
     assert f"{run.parent.name}/A" in out and "sharper/A" in out
+
+
+def test_another_detector(pni: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of another kind joins by its opener; without one its name is in the message."""
+
+    class Blurred:
+        config = SCATTERING
+
+        def fingerprint(self) -> str:
+            return "2" * 64
+
+        def predict(self, split: Split) -> "Blurred":
+            self.maps = np.stack([split.image(i, SCATTERING.geometry).mean(0).numpy() for i in range(len(split))])
+            return self
+
+    other = tmp_path / "blurred/part"
+    shutil.copytree(run, other)
+    record = json.loads((other / "run.json").read_text(encoding="utf-8")) | {"kind": "blurred"}
+    (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    words = ["evaluate", run, other, "--bad-parts", 3, "--seeds", 1, "--maps", "A", "-o", tmp_path / "o", "--quiet"]
+    assert "is a run of blurred" in pni(*words)[2]
+    monkeypatch.setitem(OPENERS, "blurred", lambda folder, device: Blurred())
+    status, out, err = pni(*words)
+    assert status == 0 and "blurred/blurred" in out, err
 
 
 def test_refusals(pni: Run, run: Path, tmp_path: Path) -> None:

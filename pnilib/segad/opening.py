@@ -1,6 +1,6 @@
 """From the words of a command to base maps, images and a segmentation; and back from a saved model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,19 @@ import pandas as pd
 
 from pnilib.data import Split
 from pnilib.data.files import list_images, no_image, row
-from pnilib.detector.runs import open_run, run_categories
+from pnilib.detector.pni import PNI
+from pnilib.detector.runs import open_data, read_record, run_categories
 from pnilib.errors import PNIError
-from pnilib.segad.base_maps import FileMaps, MapSource, pni_maps, published_splits
+from pnilib.segad.base_maps import FileMaps, MapSource, detector_maps, pni_maps, published_splits
 from pnilib.segad.model import SegAD, read_manifest
 from pnilib.segad.segments import KINDS, Clusters, Embed, Foreground, LabelFolder, Segmentation, Whole
 
-__all__ = ["Opened", "folder_split", "load_model", "open_maps", "open_segmentation", "with_good"]
+__all__ = ["OPENERS", "Opened", "folder_split", "load_model", "open_maps", "open_segmentation", "with_good"]
+
+
+OPENERS: dict[str, Callable[[Path, str], Any]] = {}
+"""`kind` of a run.json -> (OUT/<category>/model, device) -> a detector with predict(split).maps, fingerprint() and
+config.geometry.  PNI's runs name no kind and give several maps."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,20 @@ def open_maps(
             found = published_splits(place)
         else:
             folder = _one_category(place)
-            model, data = open_run(folder, device, root)
             prefix = f"{folder.parent.name}/" if len(runs) > 1 else ""
-            sources.append(pni_maps(model, rules, cache=cache, prefix=prefix))
-            embed, found = embed or model.embed, (data.held_out, data.test)
+            kind = str(read_record(folder).get("kind", "pni"))
+            data = open_data(folder, root)
+            if kind == "pni":
+                pni = PNI.load(folder / "model", device)
+                sources.append(pni_maps(pni, rules, cache=cache, prefix=prefix))
+                embed = embed or pni.embed
+            elif kind in OPENERS:
+                other = OPENERS[kind](folder / "model", device)
+                geometry, identity = other.config.geometry, other.fingerprint()
+                sources.append(detector_maps(prefix + kind, other, geometry, identity, cache))
+            else:
+                raise PNIError(f"{place}: is a run of {kind}, whose maps SegAD does not know: give one of `pni fit`")
+            found = data.held_out, data.test
         if splits is not None and len(runs) == len(places) and _images(found) != _images(splits):
             raise PNIError(
                 f"{place}: is a run on other images, or holds out others, than {places[0]}: its maps are of another run"
