@@ -93,6 +93,18 @@ def test_label_folder_refuses(data, tmp_path):
         LabelFolder(tmp_path / "nowhere")
 
 
+def test_new_images_take_no_ones_labels(data, tmp_path):
+    """An image of unknown label is not looked for among the good ones: another image may have its name there."""
+    (tmp_path / "good").mkdir()
+    name = Path(data.held_out.samples["image_path"][0]).stem
+    np.save(tmp_path / "good" / f"{name}.npy", halves(64, 64))
+    new = data.held_out.samples.iloc[:1].assign(image_path=f"/new/{name}.png")
+    found = LabelFolder(tmp_path, ["a", "b"])
+    assert (found.labels(Split(new), 0, SQUARE) == halves(64, 64)).all()
+    with pytest.raises(PNIError, match="is missing"):
+        found.labels(Split(new.assign(label=-1)), 0, SQUARE)
+
+
 def test_demo_parts_have_names(tmp_path):
     root = make_demo(
         tmp_path / "demo", categories=["cable"], n_train=1, n_good=1, n_per_defect=1, size=64, progress=False

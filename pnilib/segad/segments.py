@@ -134,7 +134,8 @@ class LabelFolder:
         """The file that shares most of the image's path: folders that repeat within a data set keep apart."""
         image = Path(str(record.get("segments_of") or record["image_path"]))
         places = [Path(*image.parts[-depth:]) for depth in range(min(4, len(image.parts)), 0, -1)]
-        places.insert(-1, Path("bad" if record["label"] == 1 else "good", image.name))  # the release's
+        if record["label"] in (0, 1):  # the release's
+            places.insert(-1, Path("bad" if record["label"] else "good", image.name))
         for place in places:
             for suffix in (".npy", ".png"):
                 if (found := (self.folder / place).with_suffix(suffix)).is_file():
