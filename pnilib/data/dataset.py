@@ -156,7 +156,7 @@ def load_dataset(
     category: str | None = None,
     *,
     masks: str = "auto",
-    hold_out: float = 0.0,
+    hold_out: Any = 0.0,  # from a command line, so of any type
     **options: Any,
 ) -> Dataset:
     """Table of samples of one category; nothing is read but folder listings and split files.
