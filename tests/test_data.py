@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import write_category
 
 from pnilib.config.geometry import Geometry
 from pnilib.data import DATASETS, check_dataset, list_categories, load_dataset
@@ -377,3 +378,30 @@ def test_published_mtd():
     honest = load_dataset("mtd", MTD, split="tile", seed=0)
     assert len(honest.train) + len(honest.test) + 44 == 1344
     assert "146 of 263 tiles train, none is in both; 44 defect images" in honest.notes[0]
+
+
+# --- hold_out ---
+
+
+def test_hold_out_takes_training_images_away(tmp_path):
+    """SegAD's release: a tenth of the normal images, by scikit-learn's rule and seed; fitting sees the others."""
+    from sklearn.model_selection import train_test_split
+
+    whole = write_category(tmp_path, n_train=20)
+    held = load_dataset("mvtec", tmp_path, "part", hold_out=0.1)
+    paths = list(whole.train.samples["image_path"])
+    assert sorted(held.held_out.samples["image_path"]) == sorted(
+        train_test_split(paths, test_size=0.1, random_state=333)[1]
+    )
+    assert len(held.train) == 18 and not set(held.train.samples["image_path"]) & set(
+        held.held_out.samples["image_path"]
+    )
+    assert list(held.test.samples["image_path"]) == list(whole.test.samples["image_path"])
+    assert len(whole.held_out) == 0
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, "a", 0.99, True])
+def test_hold_out_refuses(tmp_path, share):
+    write_category(tmp_path, n_train=20)
+    with pytest.raises(PNIError, match="hold_out="):
+        load_dataset("mvtec", tmp_path, "part", hold_out=share)

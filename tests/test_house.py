@@ -24,6 +24,7 @@ FLOORS = [
     "detector",
     "evaluation",
     "nsa",
+    "segad",
     "published demo",
     "plots",
     "apps",

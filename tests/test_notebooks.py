@@ -28,7 +28,7 @@ def test_all_are_there() -> None:
     assert names == [
         "00_tour", "01_features", "02_coresets", "03_neighborhood", "04_position", "05_anomaly_map",
         "06_defect_synthesis", "07_refinement", "08_published", "09_main_results", "10_ablation",
-        "11_paper_vs_released", "12_explore_misclassified", "14_nsa",
+        "11_paper_vs_released", "12_explore_misclassified", "13_segad", "14_nsa",
     ]  # fmt: skip
 
 

@@ -63,7 +63,12 @@ def test_environment_and_pyproject_agree_both_ways():
     assert environment["channels"][0] == "conda-forge"
 
 
-EXTRAS = {"apps/notebooks": ["notebooks"], "apps/explore": ["explore"], "apps/reproduce": ["reproduce"]}
+EXTRAS = {
+    "apps/notebooks": ["notebooks"],
+    "apps/explore": ["explore"],
+    "apps/reproduce": ["reproduce"],
+    "segad": ["segad"],
+}
 
 
 def test_every_import_of_a_room_is_declared_for_it():

@@ -6,6 +6,7 @@ whose `train` and `test` are read one image at a time.
 
 import hashlib
 import inspect
+import math
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,11 @@ from pnilib.data.masks import mask_files, orphan_note
 from pnilib.errors import PNIError
 from pnilib.store.text import many, shown
 
-__all__ = ["Dataset", "Split", "list_categories", "load_dataset"]
+__all__ = ["HELD_OUT", "HOLD_OUT_SEED", "Dataset", "Split", "list_categories", "load_dataset"]
+
+HELD_OUT = "held_out"
+HOLD_OUT_SEED = 333
+"""SegAD's release: `train_test_split(train_goods, test_size=.1, random_state=333)`."""
 
 
 class Split:
@@ -116,6 +121,11 @@ class Dataset:
         """The images to score."""
         return self._split("test")
 
+    @property
+    def held_out(self) -> Split:
+        """Normal training images that no detector is fitted on; empty but with the option `hold_out`."""
+        return self._split(HELD_OUT)
+
     def summary(self) -> str:
         """`8 training images; 3 normal (OK) and 6 defective test images`."""
         test = self.test.samples
@@ -141,12 +151,20 @@ def list_categories(name: str, root: str | Path) -> list[str]:
 
 
 def load_dataset(
-    name: str, root: str | Path, category: str | None = None, *, masks: str = "auto", **options: Any
+    name: str,
+    root: str | Path,
+    category: str | None = None,
+    *,
+    masks: str = "auto",
+    hold_out: Any = 0.0,  # from a command line, so of any type
+    **options: Any,
 ) -> Dataset:
     """Table of samples of one category; nothing is read but folder listings and split files.
 
     `category` may be left out where there is only one.  `masks`: what the values of mask files mean, one of
-    `data.mask_values.MASKS`.  More options: mvtec, demo, btad, folder `normal`, which of their folders are normal
+    `data.mask_values.MASKS`.  `hold_out`: share of the training images that becomes `Dataset.held_out`, for what is
+    learnt from a detector's maps (SegAD), drawn with HOLD_OUT_SEED.
+    More options: mvtec, demo, btad, folder `normal`, which of their folders are normal
     (`pnilib.data.labels`); btad `btad03_half`; mtd `split`, `train_list`, `seed`, `train_fraction`; folder
     `test_root`.  There may be no test images: the notes say so.
 
@@ -155,7 +173,7 @@ def load_dataset(
     """
     layout = _layout(name)
     known = [p.name for p in inspect.signature(layout.read).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    known += ["masks"] if name != "folder" else []
+    known += ["hold_out"] + (["masks"] if name != "folder" else [])
     if masks not in MASKS:
         raise PNIError(f"masks={masks}: unknown: choose one of {', '.join(MASKS)}")
     options |= {} if masks == "auto" else {"masks": masks}
@@ -170,6 +188,8 @@ def load_dataset(
     samples["mask_path"] = samples["mask_path"].astype(object).where(samples["mask_path"].notna(), None)
     if not (samples["split"] == "train").any():
         raise PNIError(f"{base / category}: has no training images: check the folder against data_prep/{name}.md")
+    if hold_out:
+        _hold_out(samples, hold_out, base / category)
     notes = list(found.notes)
     notes += orphan_note(base / category, (Path(p) for cell in samples["mask_path"] for p in mask_files(cell)))
     if name != "folder" and not (samples["split"] == "test").any():  # a folder to learn from is all that is asked for
@@ -177,6 +197,20 @@ def load_dataset(
     if found.not_read:
         notes.append(unread_note(found.not_read))
     return Dataset(name, base, category, samples, tuple(notes), tuple(found.not_read))
+
+
+def _hold_out(samples: pd.DataFrame, share: Any, place: Path) -> None:
+    """Give a share of the training rows, drawn in their order, the split HELD_OUT."""
+    from sklearn.model_selection import train_test_split
+
+    train = samples.index[samples["split"] == "train"]
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise PNIError(f"hold_out={share}: not between 0 and 1: it is a share of the training images, as 0.1")
+    if not 0 < math.ceil(share * len(train)) < len(train):
+        raise PNIError(
+            f"{place}: hold_out={share} leaves none of its {len(train)} training images to fit on: hold less out"
+        )
+    samples.loc[train_test_split(train, test_size=share, random_state=HOLD_OUT_SEED)[1], "split"] = HELD_OUT
 
 
 def _layout(name: str) -> Any:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32, Integer
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -32,7 +32,7 @@ from pnilib.data.mask_values import mask_array, united_mask
 from pnilib.errors import PNIError
 from pnilib.store.text import shown
 
-__all__ = ["kept_box", "mask_array", "read_image", "read_mask", "resize_mask", "to_tensor"]
+__all__ = ["kept_box", "mask_array", "read_image", "read_mask", "resize_labels", "resize_mask", "to_tensor"]
 
 
 def read_image(path: str | os.PathLike[str], geometry: Geometry) -> Float[Tensor, "3 crop crop"]:
@@ -77,6 +77,13 @@ def resize_mask(mask: Bool[ndarray, "h w"], geometry: Geometry) -> Bool[ndarray,
     filter_ = Image.Resampling.BILINEAR if floor else Image.Resampling.NEAREST
     resized = _crop(image.resize(_resized(image.size, geometry, "the mask"), filter_), geometry.crop)
     return np.asarray(np.array(resized) == 255)
+
+
+def resize_labels(labels: Integer[ndarray, "h w"], geometry: Geometry) -> Int32[ndarray, "crop crop"]:
+    """A label map at the file's size, resized (nearest) and cropped as its image is."""
+    image = Image.fromarray(labels.astype(np.int32))
+    resized = image.resize(_resized(image.size, geometry, "the label map"), Image.Resampling.NEAREST)
+    return np.array(_crop(resized, geometry.crop))
 
 
 def kept_box(size: tuple[int, int], geometry: Geometry) -> tuple[int, int, int, int]:

@@ -2,7 +2,7 @@
 
 "we create four different types of data for the dataset D with the same ratio. These four methods include Cut-Paste
 [17], CutPaste (scar) [17], DRAEM [32], and manual drawing" (PNI sec. 3.3).  `natural`, after NSA, is a fifth that the
-paper does not have.
+paper does not have; `blurred`, `small_rectangle` and `thin_rectangle` are SegAD's.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pnilib.errors import PNIError
 from pnilib.synthesis.cutpaste import cutpaste, scar
+from pnilib.synthesis.disturbances import blurred, small_rectangle, thin_rectangle
 from pnilib.synthesis.draem import draem
 from pnilib.synthesis.manual import manual
 from pnilib.synthesis.natural import natural
@@ -28,6 +29,9 @@ GENERATORS: dict[str, Generator] = {
     "draem": draem,
     "manual": manual,
     "natural": natural,
+    "blurred": blurred,
+    "small_rectangle": small_rectangle,
+    "thin_rectangle": thin_rectangle,
 }
 
 ATTEMPTS = 20

@@ -14,7 +14,7 @@ from importlib.metadata import requires
 
 import typer
 
-from pnilib.apps.cli import backbones, data, demo, explore, model, nsa, refinement, reproduce, score
+from pnilib.apps.cli import backbones, data, demo, explore, model, nsa, refinement, reproduce, score, segad
 from pnilib.errors import PNIError
 
 __all__ = ["app", "main"]
@@ -60,6 +60,7 @@ def _root(
 
 app.add_typer(data.app, name="data")
 app.add_typer(nsa.app, name="nsa")
+app.add_typer(segad.app, name="segad")
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo, model.config, backbones.backbones, model.estimate, model.fit, refinement.refine, score.score,
     model.evaluate, reproduce.ablation, reproduce.reproduce, reproduce.runs, explore.explore,
