@@ -6,7 +6,6 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,16 @@ import pandas as pd
 import pytest
 from test_cli import pni, refused
 from tiny import SCATTERING, write_category
+from tiny_grid import resample_little
 from tiny_run import ODD, tiny_store, write_unit
 from traitlets.config import Config
 
-from pnilib import evaluation
 from pnilib.apps.explore import open_exploration, prepare, serve
 from pnilib.apps.explore.widgets import Explorer, app
-from pnilib.apps.reproduce import units as units_module
 from pnilib.data import Dataset, load_dataset
 from pnilib.detector.pni import PNI
 from pnilib.detector.runs import fit_or_load
 from pnilib.errors import PNIError
-from pnilib.metrics import bootstrap_interval
 from pnilib.store.locks import lock_folder
 
 __all__ = ["tiny_store"]
@@ -39,9 +36,7 @@ HERE = ["--device", "cpu", "--quiet", "--no-browser"]
 
 @pytest.fixture(autouse=True)
 def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resampling is most of the work."""
-    monkeypatch.setattr(units_module, "REPLICATES", 5)
-    monkeypatch.setattr(evaluation, "bootstrap_interval", partial(bootstrap_interval, n=5))
+    resample_little(monkeypatch, 5)
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,17 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from test_cli import picture_size, pni, refused
-from tiny_grid import OVERRIDES, tiny_data
+from tiny_grid import OVERRIDES, few_resamples, tiny_data
 
-from pnilib import evaluation
 from pnilib.apps.explore.prepare import prepare
 from pnilib.apps.explore.run import open_exploration
-from pnilib.apps.reproduce import units
 from pnilib.errors import PNIError
-from pnilib.metrics import bootstrap_interval
 from pnilib.store.files import write_json
 
 SMALL = ["--profile", "scattering", "--device", "cpu", "--quiet"]
@@ -34,12 +29,8 @@ LACKS = {"normals": "no defective", "defects": "no normal", "maskless": "no mask
 N_TEST = {"normals": 2, "defects": 2, "maskless": 4, "unlabelled": 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_resamples() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "REPLICATES", 5)
-        patch.setattr(evaluation, "bootstrap_interval", partial(bootstrap_interval, n=5))
-        yield
+__all__ = ["few_resamples"]
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def words_for(kind: str, root: Path) -> list[str]:

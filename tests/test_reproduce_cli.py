@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from test_cli import pni, refused
-from tiny_grid import OVERRIDES, tiny_data
+from tiny_grid import OVERRIDES, few_resamples, tiny_data
 
 from pnilib.apps import estimate as estimates
 from pnilib.store.files import write_json
@@ -24,6 +24,10 @@ def demo_data_are_tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pnilib.demo.make_demo", lambda *_, **__: None)
         yield
+
+
+__all__ = ["few_resamples"]
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,15 @@ import pandas as pd
 import pytest
 from crew import STRESS
 from PIL import Image
-from tiny_grid import tiny_data, tiny_request
+from tiny_grid import resample_little, tiny_data, tiny_request
 
-from pnilib import evaluation
-from pnilib.apps.reproduce import schedule, units
+from pnilib.apps.reproduce import schedule
 from pnilib.apps.reproduce.outputs import chosen_items, write_outputs
 from pnilib.apps.reproduce.plan import Plan, build_plan
 from pnilib.apps.reproduce.results import Results
 from pnilib.apps.reproduce.schedule import default_workers, execute, finished
 from pnilib.detector.pni import PNI
 from pnilib.errors import PNIError
-from pnilib.metrics import bootstrap_interval
 from pnilib.store.locks import lock_folder
 
 SETTINGS = ["A", "B", "E", "L", "PNI"]
@@ -136,12 +133,6 @@ def test_a_worker_is_killed_and_the_bytes_are_those_of_a_serial_run(
     assert killed and failed == {}
     assert any(line.startswith("dashboard: ") for line in said)
     assert numbers(plan, store, tmp_path / "out") == expected
-
-
-def resample_little(patch: pytest.MonkeyPatch) -> None:
-    """Intervals are most of a unit's work, and no part of its scores."""
-    patch.setattr(units, "REPLICATES", 2)
-    patch.setattr(evaluation, "bootstrap_interval", partial(bootstrap_interval, n=2))
 
 
 def test_units_that_share_their_stages_side_by_side(

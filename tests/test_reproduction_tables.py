@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny_grid import tiny_data, tiny_request
+from tiny_grid import few_resamples, tiny_data, tiny_request
 
 from pnilib.apps.reproduce.figures import FIGURES, misclassified
 from pnilib.apps.reproduce.outputs import (
@@ -30,6 +30,10 @@ from pnilib.metrics import image_auroc
 from pnilib.published import load_published
 
 SETTINGS = ["A", "B", "E", "PNI"]
+
+
+__all__ = ["few_resamples"]
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.fixture(scope="module")

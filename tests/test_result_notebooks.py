@@ -2,13 +2,12 @@
 
 import shutil
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from tiny_grid import OVERRIDES
+from tiny_grid import OVERRIDES, resample_little
 
 from pnilib.apps.notebooks.runner import parameter_names, run_notebook
-from pnilib.apps.reproduce import units, viewing
+from pnilib.apps.reproduce import viewing
 from pnilib.apps.reproduce.outputs import write_outputs
 from pnilib.apps.reproduce.plan import ROLES, Plan, Request, build_plan, sources_of
 from pnilib.apps.reproduce.results import Cell, Results
@@ -28,7 +27,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sources = tuple(sources_of("demo", root / "demo", ["grain"]))
     request = Request("scattering", {role: sources for role in ROLES}, seeds=(0,), overrides=OVERRIDES)
     plan = build_plan(request, ["A", "B", "C", "D", "E", "F", "G", "PNI", "released"])
-    with mock.patch.object(units, "REPLICATES", 20):
+    with pytest.MonkeyPatch.context() as patch:
+        resample_little(patch)
         assert execute(plan, root / "store", workers=1) == {}
     (broken,) = (unit for unit in plan.units if unit.kind == "network" and unit.name == "G")
     shutil.rmtree(root / "store" / broken.id)

@@ -7,22 +7,18 @@ normal ones, and a training image among the defective ones.
 import os
 import shutil
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 from tiny import SCATTERING
-from tiny_grid import tiny_data, tiny_request
+from tiny_grid import resample_little, tiny_data, tiny_request
 
-from pnilib import evaluation
-from pnilib.apps.reproduce import units
 from pnilib.apps.reproduce.plan import build_plan, slug
 from pnilib.apps.reproduce.schedule import execute
-from pnilib.metrics import bootstrap_interval
 from pnilib.store.artefacts import write_artefact
 from pnilib.store.files import write_json
 
@@ -51,8 +47,8 @@ def write_data(folder: Path) -> Path:
 def make_run(folder: Path) -> Path:
     """Write folder/data and folder/store; returns the store.  Seconds."""
     plan = build_plan(tiny_request(write_data(folder)), SETTINGS, switches=False)
-    few = partial(bootstrap_interval, n=5)  # resampling is most of the work
-    with mock.patch.object(units, "REPLICATES", 5), mock.patch.object(evaluation, "bootstrap_interval", few):
+    with pytest.MonkeyPatch.context() as patch:
+        resample_little(patch, 5)
         failed = execute(plan, folder / "store")
     assert not failed, failed
     return folder / "store"
