@@ -67,8 +67,7 @@ def model_folder(run: Path, kind: str = "pni") -> Path:
     if (run / "manifest.json").exists():
         return run
     if (run / "model").exists():
-        if (run / "run.json").exists():
-            require_kind(run, kind)
+        require_kind(run, kind)
         return run / "model"
     found = run_categories(run, kind=kind)
     if len(found) > 1:
