@@ -7,8 +7,9 @@ Ours is `synthesize` with an 8-bit image: what training calls, exact mask and ch
 written here as one would write it first, and does less (no area, no exact mask: it claims what it pasted):
 Cut-Paste and scar with Pillow and torchvision's ColorJitter; DRAEM with the usual NumPy Perlin noise (arrays of
 gradients repeated over the image), SciPy's rotation and torchvision's augmentations; manual drawing with Pillow's
-resize and rotate and eq. (S1) on whole images; natural with OpenCV's seamlessClone.  Both get the same images, the
-same 16 texture images of 384 px and the same patches; `draem, no textures` (ours alone) draws its own.  Seconds are
+resize and rotate and eq. (S1) on whole images; natural with OpenCV's seamlessClone.  `NSA, logistic label` is
+NSA's sampler with its label: the plain way takes SciPy's median over the disk of the whole image.  Both get the same
+images, the same 16 texture images of 384 px and the same patches; `draem, no textures` (ours alone) draws its own.  Seconds are
 the processor's, one thread, the two sides in turn; the best of `--rounds`.
 """
 
@@ -32,6 +33,9 @@ from torchvision.transforms import v2
 
 from pnilib.demo import render
 from pnilib.synthesis import Materials, synthesize
+from pnilib.synthesis.natural import paste
+from pnilib.synthesis.nsa_labels import label_map
+from pnilib.synthesis.nsa_tasks import CLASSES, TASKS
 from pnilib.synthesis.patches import library
 from pnilib.synthesis.textures import perlin_noise, procedural_texture
 
@@ -147,6 +151,19 @@ def plain_natural(image: np.ndarray, rng: np.random.Generator, materials: Materi
     return new, cv2.medianBlur((cv2.absdiff(new, image).mean(axis=2) > 1).astype(np.uint8), 5) > 0
 
 
+def plain_nsa(image: np.ndarray, rng: np.random.Generator, materials: Materials) -> np.ndarray:
+    new, mask = plain_natural(image, rng, materials)
+    y, x = np.mgrid[-5:6, -5:6]
+    difference = np.abs(new.astype(np.float32) - image).mean(axis=2)
+    median = ndimage.median_filter(difference, footprint=y * y + x * x <= 25)
+    return mask / (1 + np.exp(-(median - 7) / 3))
+
+
+def our_nsa(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    pasted = paste(image, image, TASKS["nsa-logistic"], CLASSES["mvtec/carpet"], rng)
+    return label_map("logistic", image, pasted.image, pasted.region, pasted.factor, CLASSES["mvtec/carpet"])
+
+
 PLAIN: dict[str, Callable[[np.ndarray, np.random.Generator, Materials], Sample]] = {
     "cutpaste": plain_cutpaste,
     "scar": plain_scar,
@@ -187,6 +204,15 @@ def measure(side: int, n: int, rounds: int) -> dict[str, dict[str, float]]:
     for kind in PLAIN:
         both = seconds_each([ours(kind, materials), plain(kind)], n, rounds)
         spent[kind] = dict(zip(("ours", "plain"), both, strict=True))
+    both = seconds_each(
+        [
+            lambda seed: our_nsa(images[seed % len(images)], np.random.default_rng(seed)),
+            lambda seed: plain_nsa(images[seed % len(images)], np.random.default_rng(seed), materials),
+        ],
+        n,
+        rounds,
+    )
+    spent["NSA, logistic label"] = dict(zip(("ours", "plain"), both, strict=True))
     spent["four, equal shares"] = {who: sum(spent[kind][who] for kind in FOUR) / 4 for who in ("ours", "plain")}
     spent["draem, no textures"] = {"ours": seconds_each([ours("draem", bare)], n, rounds)[0]}
     both = seconds_each(
