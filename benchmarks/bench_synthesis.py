@@ -9,8 +9,8 @@ Cut-Paste and scar with Pillow and torchvision's ColorJitter; DRAEM with the usu
 gradients repeated over the image), SciPy's rotation and torchvision's augmentations; manual drawing with Pillow's
 resize and rotate and eq. (S1) on whole images; natural with OpenCV's seamlessClone.  `NSA, logistic label` is
 NSA's sampler with its label: the plain way takes SciPy's median over the disk of the whole image.  Both get the same
-images, the same 16 texture images of 384 px and the same patches; `draem, no textures` (ours alone) draws its own.  Seconds are
-the processor's, one thread, the two sides in turn; the best of `--rounds`.
+images, the same 16 texture images of 384 px and the same patches; `draem, no textures` (ours alone) draws its own.
+Seconds are the processor's, one thread, the two sides in turn; the best of `--rounds`.
 """
 
 import os
