@@ -181,7 +181,7 @@ def test_an_unknown_label_is_refused(notes: Notes) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PNIError, match="check the path"):
+    with pytest.raises(PNIError, match="is a file: choose a folder"):
         Notes(tmp_path / "file/notes.csv").save("part", "a.png", "", "x", Note())
 
     def refuse(*args: object, **options: object) -> None:  # root may write anywhere

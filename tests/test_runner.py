@@ -221,7 +221,7 @@ def test_bad_input_is_one_line(tmp_path):
             run_notebook(path, tmp_path / "out")
     with pytest.raises(PNIError, match="holds the notebook itself"):
         run_notebook(good, tmp_path / "nb")
-    with pytest.raises(PNIError, match="File exists"):
+    with pytest.raises(PNIError, match="is a file: choose a folder"):
         run_notebook(good, tmp_path / "text.ipynb")
     with pytest.raises(PNIError, match="no notebook to run"):
         run_all([], tmp_path / "out")

@@ -1,7 +1,5 @@
 """SegAD's statistics and its forest: by hand, against scipy and scikit-learn's wrapper, and what they refuse."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -164,14 +162,3 @@ def test_forest_refuses():
     for blob in (b"{}", b"not json", Forest(["x"]).fit(rows[:, :1], labels, folds=0).to_json()):
         with pytest.raises(PNIError, match=r"forest\.json"):
             Forest(names()).from_json(blob)
-
-
-def test_thousand_images_in_a_minute():
-    """Fit and score of 1,000 images of 256 px, two maps, two segments; maps drawn once, statistics a thousand times."""
-    maps, labels = some_maps(2, 256)
-    began = time.process_time()
-    rows = np.stack([image_row(maps, labels % 2, 2) for _ in range(1000)])
-    rows += np.random.default_rng(0).normal(size=rows.shape)
-    forest = Forest(names(rows.shape[1])).fit(rows, (np.arange(1000) % 10 == 0).astype(int), folds=0)
-    assert len(forest.scores(rows)) == 1000
-    assert time.process_time() - began < 60

@@ -83,23 +83,23 @@ def segment_statistics(
         raise PNIError(f"anomaly map {int((~np.isfinite(maps)).any((1, 2)).argmax())}: holds NaN or infinity")
     found = np.zeros((len(maps), n_segments, len(STATISTICS)))
     for segment in range(n_segments):
-        values = maps[:, labels == segment].astype(np.float64)
-        if values.shape[1]:
-            found[:, segment] = _of_values(values)
+        inside = labels == segment
+        if inside.any():
+            for i, one in enumerate(maps):
+                found[i, segment] = _of_values(one[inside].astype(np.float64))
     return found
 
 
-def _of_values(values: Float64[ndarray, "m n"]) -> Float64[ndarray, "m 4"]:
-    """The four statistics of each row; n > 0."""
-    mean = values.mean(1)
-    centred = values - mean[:, None]
-    squares = centred**2
-    second, third, fourth = squares.mean(1), (squares * centred).mean(1), (squares**2).mean(1)
-    constant = second <= (np.finfo(np.float64).eps * mean) ** 2
-    safe = np.where(constant, 1.0, second)
-    skewness = np.where(constant, np.nan, third / safe**1.5)
-    kurtosis = np.where(constant, np.nan, fourth / safe**2 - 3)
-    return np.stack([np.quantile(values, QUANTILE, axis=1), skewness, kurtosis, mean], 1)
+def _of_values(values: Float64[ndarray, " n"]) -> tuple[float, float, float, float]:
+    """The four statistics; n > 0."""
+    n, mean = len(values), float(values.mean())
+    centred = values - mean
+    squares = centred * centred
+    second, third, fourth = (float(a @ b) / n for a, b in ((centred, centred), (squares, centred), (squares, squares)))
+    quantile = float(np.quantile(values, QUANTILE))
+    if second <= (np.finfo(np.float64).eps * mean) ** 2:
+        return quantile, np.nan, np.nan, mean
+    return quantile, third / second**1.5, fourth / second**2 - 3, mean
 
 
 def image_row(
