@@ -249,7 +249,29 @@ def prose() -> dict[str, list[str]]:
     def cable(setting: str) -> float:
         return reproduced(setting).query("category == 'cable'")["aupro_30"].mean()
 
+    nsa = pd.read_csv(ROOT / "pnilib/measured/nsa.csv", keep_default_na=False)
+    drawn = nsa.query("data == 'demo' and epoch == 60").groupby("task")[["i_auroc", "aupro_30"]].mean()
+    long = nsa.query("category == 'screw' and epochs == 160")[THREE]
+    nsa_printed = [
+        printed("NSA Table 7", "NSA (logistic) final", "i_auroc"),
+        printed("NSA Table 7", "NSA (logistic) final", "p_auroc"),
+        printed("NSA Table 8", "NSA (logistic)", "aupro_30"),
+    ]
+    segad = pd.read_csv(ROOT / "pnilib/measured/segad.csv")
+    by_segments = segad.query("category == 'screw' and n_bad == 20 and variant == 'BRF'").set_index("segments")
+
+    def cl_auroc(segments: str, method: str = "SegAD") -> str:
+        found = 100 * by_segments.loc[segments].query("method == @method")["cl_auroc"]
+        return f"{found.mean():.2f} ± {found.std():.2f}"
+
     return {
+        "NSA": [
+            slashed(long.iloc[0]), " / ".join(nsa_printed),
+            *(slashed(drawn.loc[task]) for task in ("nsa-logistic", "PNI", "nsa-logistic + PNI")),
+        ],
+        "SegAD on screw": [
+            cl_auroc("whole", "A"), cl_auroc("whole"), cl_auroc("foreground"), cl_auroc("clusters:4"),
+        ],
         "screw under every rule": [slashed(row) for _, row in rules.iterrows()],
         "refinement on MTD": steps,
         "refinement on the demo data": [
