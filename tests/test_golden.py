@@ -267,7 +267,7 @@ def prose() -> dict[str, list[str]]:
     return {
         "NSA": [
             slashed(long.iloc[0]), " / ".join(nsa_printed),
-            *(slashed(drawn.loc[task]) for task in ("nsa-logistic", "PNI", "nsa-logistic + PNI")),
+            *(slashed(drawn.loc[task]) for task in ("nsa-logistic", "PNI", "nsa-logistic + PNI", "fpi", "fpi + PNI")),
         ],
         "SegAD on screw": [
             cl_auroc("whole", "A"), cl_auroc("whole"), cl_auroc("foreground"), cl_auroc("clusters:4"),
