@@ -312,6 +312,16 @@ def test_odd_images_and_one_of_them(tmp_path, capsys):
     assert fault.startswith("error: ") and "broken.png" in fault
 
 
+def test_images_without_foreground_are_given_up(tmp_path, capsys):
+    folder = tmp_path / "black"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (64, 64), (i, i, i)).save(folder / f"{i}.png")
+    assert pni("nsa", "fit", "-d", "folder", "-r", folder, "-o", tmp_path / "o", "--size", 64, "--quiet") == 2
+    fault = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no patch changed any of the first 52 samples" in fault and "--rules" in fault
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -73,6 +73,21 @@ def test_fit_and_score(pni: Run, run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "s/scores.csv").read_bytes() == first
 
 
+def test_an_image_that_cannot_be_read_has_its_reason(pni: Run, run: Path, tmp_path: Path) -> None:
+    assert pni("fit", run, "--bad-parts", 3, "-o", tmp_path / "m", "--quiet")[0] == 0
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(next((data_of(run) / "part/test/bad").glob("*.png")), new / "fine.png")
+    (new / "broken.png").write_bytes(b"no image")
+    status, out, err = pni("score", tmp_path / "m", new, "-o", tmp_path / "s", "--quiet")
+    assert status == 0 and "1 of 2 images scored" in out and "broken.png: is not an image" in out, err
+    table = pd.read_csv(tmp_path / "s/scores.csv")
+    assert table["score"].notna().tolist() == [True, False] and "is not an image" in table["problem"].iloc[1]
+    (new / "fine.png").unlink()
+    status, out, err = pni("score", tmp_path / "m", new, "-o", tmp_path / "t", "--quiet")
+    assert status == 1 and "no image could be scored" in err
+
+
 def test_bad_parts_of_a_folder_and_generated(pni: Run, run: Path, tmp_path: Path) -> None:
     status, out, err = pni("fit", run, "--bad", data_of(run) / "part/test/bad", "-o", tmp_path / "a", "--quiet",
                            "--segments", "clusters:2")  # fmt: skip

@@ -32,6 +32,8 @@ from pnilib.synthesis.nsa_tasks import ClassRules
 __all__ = ["CHECKPOINT_SECONDS", "Trained", "learning_rate", "network_input", "predicted", "train_network"]
 
 CHECKPOINT_SECONDS = 60.0
+ENOUGH = 50
+"""Samples without a single changed pixel after which a training is given up."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -77,7 +79,7 @@ def train_network(
 
     workers: processes that make samples; 0, this one.  checkpoint: a folder to resume from, and to rewrite.
     after_epoch: called with epochs done, network and history, for pictures.  Raises PNIError when the loss stops being
-    finite, and for a checkpoint of other settings or images.
+    finite, when no patch changes anything, and for a checkpoint of other settings or images.
     """
     task = config.patch_task
     torch.manual_seed(config.seed)
@@ -89,6 +91,7 @@ def train_network(
     if checkpoint is not None and checkpoint.exists():
         done, history = _load(checkpoint, key, network, adam)
     saved = time.monotonic()
+    n_seen = n_changed = 0
     bar = tqdm(total=n_epochs, initial=done, desc=f"NSA: {config.task}", unit="epoch", disable=not progress)
     for epoch in range(done, n_epochs):
         for group in adam.param_groups:
@@ -106,8 +109,14 @@ def train_network(
             adam.zero_grad(set_to_none=True)
             loss.backward()
             adam.step()
+            n_seen, n_changed = n_seen + len(pixels), n_changed + int(labels.flatten(1).any(dim=1).sum())
             total += loss.detach() * len(pixels)
             lost, n = lost + int(missing.sum()), n + len(pixels)
+        if n_seen >= ENOUGH and not n_changed:
+            raise PNIError(
+                f"no patch changed any of the first {n_seen} samples: the images are uniform, or the rules of their "
+                "class call all of them background: name others with --rules, as mvtec/carpet"
+            )
         mean = float(total) / n
         if not math.isfinite(mean):
             kept = f"; epoch {done} is kept in {checkpoint}" if checkpoint is not None and checkpoint.exists() else ""

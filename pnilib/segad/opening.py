@@ -145,6 +145,22 @@ def folder_split(places: Sequence[Path] | Path, label: int) -> Split:
     return Split(pd.DataFrame(rows))
 
 
+def readable(split: Split, source: MapSource) -> tuple[Split, pd.DataFrame]:
+    """The images that a detector can read, and a table of the others: image, problem.  Maps on disk need no images."""
+    if isinstance(source, FileMaps):
+        return split, pd.DataFrame(columns=["image", "problem"])
+    problems: dict[int, str] = {}
+    for i in range(len(split)):
+        try:
+            split.image(i, source.geometry)
+        except PNIError as fault:
+            problems[i] = str(fault)
+    lost = pd.DataFrame(
+        {"image": split.samples["image_path"].iloc[[*problems]].map(str), "problem": [*problems.values()]}
+    )
+    return Split(split.samples.drop(index=[*problems]), split.root), lost
+
+
 def with_good(opened: Opened, good: Path | None) -> Opened:
     """The same with the images of a folder as good parts.  Raises PNIError when there are no good parts either way."""
     if good is not None:

@@ -123,8 +123,13 @@ def score(
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Decide on new images: OUT/scores.csv with the reasons, OUT/why.png with them drawn on the images.  Resumes."""
-    from pnilib.segad.opening import folder_split, load_model
+    """Decide on new images: OUT/scores.csv with the reasons, OUT/why.png with them drawn on the images.  Resumes.
+
+    An image that cannot be read has its reason in column `problem`; status 1 when no image could be scored.
+    """
+    import pandas as pd
+
+    from pnilib.segad.opening import folder_split, load_model, readable
     from pnilib.store.files import atomic_write
     from pnilib.store.locks import lock_folder, mark_output
 
@@ -132,18 +137,27 @@ def score(
     split = folder_split(images, -1)
     with lock_folder(out):
         mark_output(out)
+        split, lost = readable(split, found.sources[0])
+        if not len(split):
+            typer.echo(f"no image could be scored: {lost.iloc[0]['problem']}", err=True)
+            raise typer.Exit(1)
         table = found.score(split, progress=progress).sort_values("score", ascending=False, kind="stable")
+        chosen = list(table.index[:pictures])
+        if len(lost):
+            table = pd.concat([table, lost])
         with atomic_write(out / "scores.csv") as handle:
             table.to_csv(handle, index=False, lineterminator="\n")
         if pictures > 0:
-            _draw_why(found, split, list(table.index[:pictures]), out / "why.png")
+            _draw_why(found, split, chosen, out / "why.png")
     if as_json:
         emit(table.to_dict("records"))
         return
     typer.echo(table.head(10).to_string(index=False))
     if found.thresholds.note:
         typer.echo(found.thresholds.note)
-    typer.echo(f"{len(table)} images scored -> {out / 'scores.csv'}" + (f", {out / 'why.png'}" if pictures else ""))
+    last = f"{len(split)} of {len(table)} images scored -> {out / 'scores.csv'}"
+    last += f", {out / 'why.png'}" if pictures else ""
+    typer.echo(last + (f"; {len(lost)} could not be read: {lost.iloc[0]['problem']}" if len(lost) else ""))
 
 
 @app.command()
